@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_DATAPLANE_H
+#define PATCHBAY_DATAPLANE_H
+
+// All of the dataplane that the control side may include. Plain C: no DPDK
+// type appears here, so model and compile can be tested without it.
+//
+// Threads. "control" is the one control thread: the only caller of leg_*,
+// wire_table_* and publish_*. "device" is the one device thread: the only
+// caller of vif_create and vif_destroy, which may block for seconds. The
+// functions that say "any thread" may be called from anywhere. Workers are
+// the dataplane's own and call nothing of this header.
+//
+// How a change reaches the workers, and how memory is freed:
+//   device:  vif_create(slot)             may fail; undone by vif_destroy
+//   control: leg_create …                 may fail; undone by leg_destroy
+//   control: wire_table_build             may fail; undone by wire_table_free
+//   control: publish_begin(table)         can't fail: the swap
+//   control: publish_done(token)          true once no worker uses an older table
+//   control: leg_destroy of what retired, then device: vif_destroy
+
+#include "patchbay/counters.h"
+#include "patchbay/limits.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// ---- life of the dataplane ----
+
+enum poll_mode { POLL_ADAPTIVE, POLL_BUSY };
+
+enum { HUGEPAGES_AUTO = -1, HUGEPAGES_OFF = 0 };
+
+// Levels as syslog has them, so that they can be handed on unchanged.
+enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
+
+struct dataplane_options {
+    const char *workers; // list of cores, "2,4-6"; NULL: one, the highest of our affinity, isolated ones preferred
+    enum poll_mode poll;
+    int hugepages_mb;            // per NUMA node; or HUGEPAGES_AUTO, HUGEPAGES_OFF
+    const char *const *eal_args; // the user's own; they win over ours
+    size_t eal_arg_count;
+    // Takes one message without newline. Called from any thread but workers.
+    void (*log)(enum log_level level, const char *component, const char *message);
+};
+
+// Starts EAL and the workers, with an empty wire table. The caller must be the
+// process's main thread; after the call it runs on the CPUs that are no
+// worker's. Returns 0, or -errno with the reason, in a sentence that says what
+// to do, in reason (size bytes).
+int dataplane_start(const struct dataplane_options *options, char *reason, size_t reason_size);
+
+// Stops and joins the workers, frees what EAL holds and removes DPDK's run
+// directory. All vifs must have been destroyed.
+void dataplane_stop(void);
+
+// Readable (level-triggered) while vifs with news wait; see dataplane_next_event.
+int dataplane_event_fd(void);
+
+// Control: takes the next vif whose state changed since it was taken last.
+// Several changes of one vif are one event, so the set can't overflow. Returns
+// false when there is none, which also calms the event fd.
+bool dataplane_next_event(uint32_t *slot);
+
+// "DPDK 22.11.11"; static storage.
+const char *dataplane_dpdk_version(void);
+
+// ---- vifs ----
+
+// Where a vif stands in the dataplane: an index below LIMIT_VIFS, given out by
+// the model, reused only after vif_destroy has returned.
+typedef uint32_t vif_slot;
+#define VIF_SLOT_NONE UINT32_MAX
+
+enum vif_kind { VIF_VHOST, VIF_VHOST_SERVER, VIF_DEV, VIF_KERNEL_NEW, VIF_NONE, VIF_KIND_COUNT };
+
+struct vif_config {
+    vif_slot slot;
+    const char *name; // for messages; copied
+    enum vif_kind kind;
+    // vhost, vhost-server: socket path. dev: devargs. kernel-new: interface
+    // name. none: NULL. Copied.
+    const char *target;
+    const char *socket_group; // vhost-server: group of the socket, or NULL
+    unsigned socket_mode;     // vhost-server: its mode, e.g. 0660
+};
+
+// Device: makes a vif. It is not polled before a table names it or is built
+// after it (see wire_table_build). Returns 0, or -errno with a reason that
+// says what to do: -EEXIST and -EADDRINUSE (path or name taken), -ENOTSOCK,
+// -ENODEV, -ENOSPC (a limit of DPDK), -EINVAL, -EIO, …
+int vif_create(const struct vif_config *config, char *reason, size_t reason_size);
+
+// Device: removes a vif that no table and no leg names any more. The guest
+// sees the link go down. Does nothing for an empty slot.
+void vif_destroy(vif_slot slot);
+
+enum vif_link { VIF_LINK_DOWN, VIF_LINK_UP, VIF_LINK_PAUSED, VIF_LINK_BROKEN };
+
+struct vif_state {
+    enum vif_link link;
+    char reason[LIMIT_REASON_LEN + 1]; // why it isn't up; "" when it is
+    uint64_t changed_ns;               // wall clock, nanoseconds since the epoch, of the last change of link
+    uint16_t queue_pairs;              // in use
+    uint16_t ring_size[2];             // receive (from the guest or NIC), transmit; entries
+    uint64_t virtio_features;          // negotiated; 0 for others
+    unsigned worker;                   // index of the worker that polls it
+    uint16_t mtu;                      // bytes of payload; 0: not known
+    uint8_t mac[6];                    // all zero: not known
+};
+
+// Any thread: copies the vif's state. Returns false for an empty slot.
+bool vif_read_state(vif_slot slot, struct vif_state *state);
+
+struct vif_count {
+    struct frame_count received;    // taken from its ring and whole
+    struct frame_count transmitted; // given to it, taps' copies included
+    uint64_t discarded[VIF_DISCARD_REASON_COUNT];
+    uint64_t rx_missed; // an ethdev's own: its ring overflowed
+    uint64_t rx_errors; // an ethdev's own
+    uint64_t notified;  // interrupts sent to the guest
+    uint64_t reconnects;
+};
+
+// Any thread. Returns false for an empty slot.
+bool vif_read_count(vif_slot slot, struct vif_count *count);
+
+// ---- legs ----
+
+// A hop's program. It is run from the front for each burst: a TAP copies, a
+// BUMP takes the burst unless it is failed and open, END and DROP take what
+// reaches them; the last step must be one of these two.
+enum hop_step_kind { HOP_TAP, HOP_BUMP, HOP_END, HOP_DROP };
+
+struct hop_step {
+    enum hop_step_kind kind;
+    vif_slot vif;   // TAP: monitor; BUMP: the arm that takes the frames; END: the receiver
+    vif_slot other; // BUMP: the arm they come back from; the bump is sound only if both are up
+    uint16_t vlan;  // 802.1Q tag to push (1–4094), 0: none
+    bool fail_open; // BUMP: skip it when it isn't sound; else drop (bump_down)
+    bool wait;      // BUMP, END: on_full: wait
+    uint32_t stall_ms;
+    enum drop_reason reason; // DROP
+    // Opaque to the dataplane: whose counters these are. Copied to hop_count.
+    uint32_t tag;
+};
+
+enum { HOP_STEPS_MAX = LIMIT_TEES + 1 };
+
+struct hop_program {
+    uint16_t step_count;
+    struct hop_step steps[HOP_STEPS_MAX];
+};
+
+// A program made ready for the workers, with its counters. Immutable but for
+// the counters, whose one writer is the worker that polls the source.
+struct leg;
+
+// Control: makes a leg; every vif that the program names must exist and
+// outlive it. A leg belongs to one source (vif, VLAN) of one table at a time, and may be
+// carried over from table to table. Returns NULL with errno ENOMEM, or EINVAL
+// for a program that isn't whole.
+struct leg *leg_create(const struct hop_program *program);
+
+// Control: frees a leg that no table names and no worker uses. Takes NULL.
+void leg_destroy(struct leg *leg);
+
+struct step_count {
+    enum hop_step_kind kind;
+    uint32_t tag;
+    struct frame_count delivered; // BUMP, END: what it took
+    struct tap_count tap;         // TAP
+};
+
+struct leg_count {
+    struct frame_count received; // = sum of delivered + sum of dropped
+    uint64_t dropped[DROP_REASON_COUNT];
+    uint16_t step_count;
+    struct step_count steps[HOP_STEPS_MAX];
+};
+
+// Control: copies a leg's counters. While frames flow the values are each
+// right but not of one instant; at rest, or once the leg is retired, the sums
+// hold exactly.
+void leg_read(const struct leg *leg, struct leg_count *count);
+
+// ---- the wire table ----
+
+enum { TABLE_ANY_VLAN = 0xffff, TABLE_UNTAGGED = 0 };
+
+struct table_entry {
+    vif_slot vif;
+    uint16_t vlan;    // TABLE_ANY_VLAN: the vif's whole traffic; else the tag, or TABLE_UNTAGGED
+    bool held;        // not polled: its frames stay where they are (drain)
+    bool monitor;     // leg is NULL: what it sends is discarded and counted as `monitor`
+    struct leg *leg;
+};
+
+struct wire_table;
+
+// Control: builds a table. A vif that exists and has no entry is drained and
+// counted `unwired`. Entries of one vif either are one with TABLE_ANY_VLAN or
+// differ in vlan. Cost: O(count + vifs that can be polled). Returns NULL with
+// errno ENOMEM or EINVAL.
+struct wire_table *wire_table_build(const struct table_entry *entries, size_t count, uint64_t generation);
+
+// Control: frees a table that was never published. Takes NULL.
+void wire_table_free(struct wire_table *table);
+
+// Control: makes the table the one that workers read from their next loop on;
+// takes ownership. Wakes sleeping workers. Returns a token for publish_done.
+uint64_t publish_begin(struct wire_table *table);
+
+// Control: true once every worker has left all tables older than the one the
+// token stands for; these are then freed. Doesn't block.
+bool publish_done(uint64_t token);
+
+// ---- workers ----
+
+struct worker_count {
+    unsigned core;
+    uint64_t loops;
+    uint64_t frames;      // received
+    uint64_t busy_cycles; // of loops that moved at least one frame (TSC)
+    uint64_t cycles;      // since start (TSC)
+    uint64_t sleeps;
+    uint32_t sources; // receive queues that it polls, at rest or not
+};
+
+// Any thread.
+unsigned worker_count(void);
+bool worker_read(unsigned worker, struct worker_count *count);
+uint64_t dataplane_tsc_hz(void);
+
+#endif

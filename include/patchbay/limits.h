@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_LIMITS_H
+#define PATCHBAY_LIMITS_H
+
+// Every limit of Patchbay, with its unit, in one place. A limit that a client
+// can reach is answered with 409 LimitReached and its name.
+enum patchbay_limit {
+    // Names and free text, in bytes without the terminator.
+    LIMIT_NAME_LEN = 63,
+    LIMIT_LABEL_KEY_LEN = 63,
+    LIMIT_LABEL_VALUE_LEN = 255,
+    LIMIT_LABELS = 32, // pairs an object
+    LIMIT_OWNER_LEN = 255,
+    LIMIT_TARGET_LEN = 511,     // devargs of a `dev` vif
+    LIMIT_SOCKET_PATH_LEN = 107, // sun_path less its terminator; librte_vhost truncates silently above
+    LIMIT_IFNAME_LEN = 15,      // IFNAMSIZ less its terminator
+    LIMIT_REASON_LEN = 255,     // of a status reason
+
+    // Objects a host.
+    LIMIT_VIFS = 20000,
+    LIMIT_PORTS = 40000,
+    LIMIT_WIRES = 10000,
+    LIMIT_NETWORKS = 1000,
+    LIMIT_TEES = 16, // Ts a wire
+    LIMIT_ETHDEVS = 32, // of the distribution's DPDK (RTE_MAX_ETHPORTS)
+    LIMIT_VHOST = 1000, // of librte_vhost's one descriptor set, connecting side
+    LIMIT_VHOST_SERVERS = 511, // listening: a listener and a connection each
+    LIMIT_WORKERS = 64,
+    LIMIT_VLAN = 4094, // highest usable 802.1Q tag
+
+    // Frames, in bytes without the frame check sequence.
+    LIMIT_FRAME_MIN = 14,
+    LIMIT_FRAME_MAX = 9216,
+    LIMIT_FRAME_WIRE_MIN = 60, // what a NIC must be given
+    LIMIT_FRAME_SEGMENTS = 256, // descriptors a chain
+
+    // Bursts.
+    LIMIT_BURST_FRAMES = 64,
+    LIMIT_BURST_SEGMENTS = 1024,
+    LIMIT_BURST_BYTES = 65536, // a burst ends with the frame that reaches it
+
+    // API.
+    LIMIT_REQUEST_BYTES = 1 << 20,
+    LIMIT_REQUEST_DEPTH = 16,
+    LIMIT_CLIENTS = 64,
+    LIMIT_REQUEST_SECONDS = 10, // for a request to arrive, and for a device to be made
+    LIMIT_LIST = 1000,          // objects a page
+
+    // Times, in milliseconds.
+    DEFAULT_STALL_MS = 100,
+    DEFAULT_BUMP_STALL_MS = 10,
+    LIMIT_STALL_MS = 60000,
+    DEFAULT_QUIET_MS = 10,
+    DEFAULT_DRAIN_MS = 200,
+    LIMIT_DRAIN_MS = 10000,
+};
+
+#endif
