@@ -33,7 +33,13 @@ enum poll_mode { POLL_ADAPTIVE, POLL_BUSY };
 enum { HUGEPAGES_AUTO = -1, HUGEPAGES_OFF = 0 };
 
 // Levels as syslog has them, so that they can be handed on unchanged.
-enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
+enum log_level {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_NOTICE = 5,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7
+};
 
 struct dataplane_options {
     const char *workers; // list of cores, "2,4-6"; NULL: one, the highest of our affinity, isolated ones preferred
@@ -191,9 +197,9 @@ enum { TABLE_ANY_VLAN = 0xffff, TABLE_UNTAGGED = 0 };
 
 struct table_entry {
     vif_slot vif;
-    uint16_t vlan;    // TABLE_ANY_VLAN: the vif's whole traffic; else the tag, or TABLE_UNTAGGED
-    bool held;        // not polled: its frames stay where they are (drain)
-    bool monitor;     // leg is NULL: what it sends is discarded and counted as `monitor`
+    uint16_t vlan; // TABLE_ANY_VLAN: the vif's whole traffic; else the tag, or TABLE_UNTAGGED
+    bool held;     // not polled: its frames stay where they are (drain)
+    bool monitor;  // leg is NULL: what it sends is discarded and counted as `monitor`
     struct leg *leg;
 };
 

@@ -6,41 +6,41 @@
 
 // Why a frame that left its source's ring was not delivered by its leg. One
 // row: symbol, key in the API, help. received = delivered + the sum of these.
-#define DROP_REASONS(X)                                                                                                \
-    X(FULL, "full", "the receiver had no room and the leg does not wait (on_full: drop, shared vif)")                  \
-    X(STALLED, "stalled", "the receiver had no room for stall_ms")                                                     \
-    X(TOO_BIG, "too_big", "larger than the receiver's buffers or MTU")                                                 \
-    X(DOWN, "down", "the receiving vif has no driver or no link")                                                      \
-    X(BUMP_DOWN, "bump_down", "a bump with on_failure: closed has failed")                                             \
-    X(UNPLUGGED, "unplugged", "the other end of the wire is unplugged")                                                \
-    X(ADMIN_DOWN, "admin_down", "the wire is administratively down")                                                   \
-    X(LATE, "late", "came back from an appliance after its T was taken out")                                           \
+#define DROP_REASONS(X)                                                                               \
+    X(FULL, "full", "the receiver had no room and the leg does not wait (on_full: drop, shared vif)") \
+    X(STALLED, "stalled", "the receiver had no room for stall_ms")                                    \
+    X(TOO_BIG, "too_big", "larger than the receiver's buffers or MTU")                                \
+    X(DOWN, "down", "the receiving vif has no driver or no link")                                     \
+    X(BUMP_DOWN, "bump_down", "a bump with on_failure: closed has failed")                            \
+    X(UNPLUGGED, "unplugged", "the other end of the wire is unplugged")                               \
+    X(ADMIN_DOWN, "admin_down", "the wire is administratively down")                                  \
+    X(LATE, "late", "came back from an appliance after its T was taken out")                          \
     X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")
 
 // Why a tap's copy was not made. offered = copied + the sum of these.
-#define TAP_DROP_REASONS(X)                                                                                            \
-    X(RING_FULL, "ring_full", "the monitor had no room")                                                               \
-    X(TOO_BIG, "too_big", "larger than the monitor's buffers or MTU")                                                  \
-    X(DOWN, "down", "the monitor has no driver or no link")                                                            \
-    X(PAUSED, "paused", "the monitor's front end is being reconfigured")                                               \
-    X(CONTENDED, "contended", "another worker was just writing to the monitor")                                        \
-    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")                                       \
-    X(FILTERED, "filtered", "did not match the T's filter")                                                            \
-    X(SAMPLED, "sampled", "left out by the T's sampling")                                                              \
+#define TAP_DROP_REASONS(X)                                                      \
+    X(RING_FULL, "ring_full", "the monitor had no room")                         \
+    X(TOO_BIG, "too_big", "larger than the monitor's buffers or MTU")            \
+    X(DOWN, "down", "the monitor has no driver or no link")                      \
+    X(PAUSED, "paused", "the monitor's front end is being reconfigured")         \
+    X(CONTENDED, "contended", "another worker was just writing to the monitor")  \
+    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev") \
+    X(FILTERED, "filtered", "did not match the T's filter")                      \
+    X(SAMPLED, "sampled", "left out by the T's sampling")                        \
     X(RATE_LIMITED, "rate_limited", "above the T's rate")
 
 // What a vif received and could not even hand to a leg.
-#define VIF_DISCARD_REASONS(X)                                                                                         \
-    X(UNWIRED, "unwired", "the vif is on no wire")                                                                     \
-    X(MONITOR, "monitor", "sent by a monitor: the third end point of a tap only receives")                             \
-    X(UNKNOWN_VLAN, "unknown_vlan", "no port of this shared vif has the frame's tag")                                  \
-    X(BAD_CHAIN, "bad_chain", "a descriptor chain that no driver may build")                                           \
-    X(RUNT, "runt", "shorter than an Ethernet header")                                                                 \
+#define VIF_DISCARD_REASONS(X)                                                             \
+    X(UNWIRED, "unwired", "the vif is on no wire")                                         \
+    X(MONITOR, "monitor", "sent by a monitor: the third end point of a tap only receives") \
+    X(UNKNOWN_VLAN, "unknown_vlan", "no port of this shared vif has the frame's tag")      \
+    X(BAD_CHAIN, "bad_chain", "a descriptor chain that no driver may build")               \
+    X(RUNT, "runt", "shorter than an Ethernet header")                                     \
     X(GIANT, "giant", "longer than the frame limit")
 
-#define COUNTER_ENUM(prefix, symbol) prefix##_##symbol,
-#define DROP_ENUM(symbol, key, help) COUNTER_ENUM(DROP, symbol)
-#define TAP_DROP_ENUM(symbol, key, help) COUNTER_ENUM(TAP_DROP, symbol)
+#define COUNTER_ENUM(prefix, symbol)        prefix##_##symbol,
+#define DROP_ENUM(symbol, key, help)        COUNTER_ENUM(DROP, symbol)
+#define TAP_DROP_ENUM(symbol, key, help)    COUNTER_ENUM(TAP_DROP, symbol)
 #define VIF_DISCARD_ENUM(symbol, key, help) COUNTER_ENUM(VIF_DISCARD, symbol)
 
 enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_REASON_COUNT };

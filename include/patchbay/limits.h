@@ -11,19 +11,19 @@ enum patchbay_limit {
     LIMIT_LABEL_VALUE_LEN = 255,
     LIMIT_LABELS = 32, // pairs an object
     LIMIT_OWNER_LEN = 255,
-    LIMIT_TARGET_LEN = 511,     // devargs of a `dev` vif
+    LIMIT_TARGET_LEN = 511,      // devargs of a `dev` vif
     LIMIT_SOCKET_PATH_LEN = 107, // sun_path less its terminator; librte_vhost truncates silently above
-    LIMIT_IFNAME_LEN = 15,      // IFNAMSIZ less its terminator
-    LIMIT_REASON_LEN = 255,     // of a status reason
+    LIMIT_IFNAME_LEN = 15,       // IFNAMSIZ less its terminator
+    LIMIT_REASON_LEN = 255,      // of a status reason
 
     // Objects a host.
     LIMIT_VIFS = 20000,
     LIMIT_PORTS = 40000,
     LIMIT_WIRES = 10000,
     LIMIT_NETWORKS = 1000,
-    LIMIT_TEES = 16, // Ts a wire
-    LIMIT_ETHDEVS = 32, // of the distribution's DPDK (RTE_MAX_ETHPORTS)
-    LIMIT_VHOST = 1000, // of librte_vhost's one descriptor set, connecting side
+    LIMIT_TEES = 16,           // Ts a wire
+    LIMIT_ETHDEVS = 32,        // of the distribution's DPDK (RTE_MAX_ETHPORTS)
+    LIMIT_VHOST = 1000,        // of librte_vhost's one descriptor set, connecting side
     LIMIT_VHOST_SERVERS = 511, // listening: a listener and a connection each
     LIMIT_WORKERS = 64,
     LIMIT_VLAN = 4094, // highest usable 802.1Q tag
@@ -31,7 +31,7 @@ enum patchbay_limit {
     // Frames, in bytes without the frame check sequence.
     LIMIT_FRAME_MIN = 14,
     LIMIT_FRAME_MAX = 9216,
-    LIMIT_FRAME_WIRE_MIN = 60, // what a NIC must be given
+    LIMIT_FRAME_WIRE_MIN = 60,  // what a NIC must be given
     LIMIT_FRAME_SEGMENTS = 256, // descriptors a chain
 
     // Bursts.
