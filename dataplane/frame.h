@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_FRAME_H
+#define PATCHBAY_FRAME_H
+
+// A frame in the dataplane is a borrowed view of memory that belongs to its
+// source until the burst completes: guest memory (the guest may change any
+// byte at any time, so each byte is read once for each decision or copy), or
+// an mbuf that the burst owns. A leg that needs the frame for longer copies
+// it. No view outlives the burst it came in.
+
+#include "patchbay/limits.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct rte_mbuf;
+
+struct frame_segment {
+    const uint8_t *data;
+    uint32_t len; // bytes, > 0
+};
+
+// What the sender left for the receiver to complete; virtio 1.2, 5.1.6. The
+// source has checked it against the frame; the receiver's engine rebuilds its
+// own header from it. All zero: nothing. Valid only where burst.offloads.
+struct frame_offload {
+    uint8_t flags; // VIRTIO_NET_HDR_F_NEEDS_CSUM or 0
+    uint8_t gso_type;
+    uint16_t hdr_len; // bytes
+    uint16_t gso_size;
+    uint16_t csum_start;
+    uint16_t csum_offset;
+};
+
+struct frame {
+    const uint8_t *data; // of the first segment
+    uint32_t data_len;   // bytes in the first segment
+    uint32_t len;        // bytes in all; LIMIT_FRAME_MIN … LIMIT_FRAME_MAX
+    // Segments in all, ≥ 1. The second and later ones stand in the burst's
+    // segments, from segment_first on.
+    uint16_t segment_count;
+    uint16_t segment_first;
+    uint16_t id; // the source's: head of the descriptor chain
+    // Owner of the memory, or NULL when it is borrowed. Whoever takes it over
+    // (an ethdev's transmit) sets it to NULL; complete frees what is left.
+    struct rte_mbuf *mbuf;
+    struct frame_offload offload;
+};
+
+struct burst {
+    uint16_t count;         // frames
+    uint16_t segment_count; // used entries of segments
+    bool owned;             // the frames are mbufs: their bytes don't change under us
+    bool offloads;          // some frame.offload isn't zero
+    // Set by the worker: an ethdev's transmit takes a reference of its own on
+    // every mbuf, so that the taps can read the frames after it.
+    bool keep;
+    struct frame frames[LIMIT_BURST_FRAMES];
+    struct frame_segment segments[LIMIT_BURST_SEGMENTS];
+};
+
+// Why transmit stopped short.
+enum transmit_stop {
+    TRANSMIT_ALL,     // it didn't
+    TRANSMIT_FULL,    // no room for the next frame now
+    TRANSMIT_TOO_BIG, // the next frame can't fit, whatever comes
+    TRANSMIT_DOWN,    // no driver, no link
+    TRANSMIT_PAUSED,  // as if full: a protocol message is in progress
+    TRANSMIT_NO_MBUF, // no packet buffer
+};
+
+static inline void frame_set_single(struct frame *frame, const void *data, uint32_t len)
+{
+    frame->data = data;
+    frame->data_len = len;
+    frame->len = len;
+    frame->segment_count = 1;
+}
+
+#endif

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_VIRTQUEUE_H
+#define PATCHBAY_VIRTQUEUE_H
+
+// One virtqueue as the device sees it (virtio 1.2, 2.6 and 2.7). The split
+// ring's engine is in virtqueue_split_receive.c and _transmit.c.
+//
+// The guest may change every byte of the rings at any time. Rules: a
+// descriptor is copied once into a local, and only the local is checked and
+// used; indices that the guest gives are checked against the size; what we
+// wrote (used ring, our event index) is never read back.
+
+#include "frame.h"
+#include "guest_memory.h"
+#include "patchbay/counters.h"
+
+#include <linux/virtio_ring.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct virtqueue {
+    // Immutable while attached. Host addresses in guest memory, each checked
+    // for its full length: desc 16 × size; avail 6 + 2 × size; used 6 + 8 × size bytes.
+    struct vring_desc *desc;
+    struct vring_avail *avail;
+    struct vring_used *used;
+    const struct guest_memory *memory;
+    uint16_t size;   // entries; a power of 2, 1 … 32768
+    uint8_t hdr_len; // bytes of virtio_net_hdr: 12, or 10 without VERSION_1 and MRG_RXBUF
+    bool event_idx;  // VIRTIO_RING_F_EVENT_IDX
+    bool indirect;   // VIRTIO_RING_F_INDIRECT_DESC
+    bool mergeable;  // VIRTIO_NET_F_MRG_RXBUF
+    bool enabled;    // the front end enabled it (SET_VRING_ENABLE)
+    int kick_fd;     // ours (dup'ed), −1: none; readable when the guest notified us
+    int call_fd;     // ours (dup'ed), an eventfd, non-blocking; −1: the guest polls
+
+    // The owner's (see attachment.h). last_avail counts chains taken, last_used
+    // chains given back; with in-order completion they are equal at rest.
+    uint16_t last_avail;
+    uint16_t last_used;
+    uint16_t signalled_used; // used index at the last notification
+    bool signalled_valid;    // false after attach: then the first use signals
+    bool armed;              // the guest is asked to notify us
+    // Why the queue is stopped: its ring can't be what a driver writes.
+    // Written once by the owner, read by any thread; static string, NULL: sound.
+    _Atomic(const char *) broken;
+};
+
+// Receives up to a burst of frames from the ring into views of guest memory.
+// Chains that are no frame (bad addresses, loops, wrong direction, runts,
+// giants) end the burst, or, at its front, are given back at once and counted
+// in discarded (VIF_DISCARD_REASON_COUNT, relaxed). Returns burst->count.
+uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Atomic uint64_t *discarded);
+
+// Gives the chains of the first `taken` frames of the burst back, in ring
+// order (an invariant: it is what lets a split ring resume after a crash), and
+// notifies the guest if it wants that.
+void virtqueue_split_complete(struct virtqueue *vq, const struct burst *burst, uint16_t taken);
+
+// Copies frames [first, first + count) into the guest's receive buffers and
+// publishes them by one update of the used index; see vif_ops.transmit. The
+// caller holds the txq's lock and calls virtqueue_notify once afterwards.
+uint16_t virtqueue_split_transmit(struct virtqueue *vq, const struct burst *burst, uint16_t first, uint16_t count,
+                                  enum transmit_stop *stop);
+
+// The same, and each load is stored a second time into tap's buffers, where it
+// has room. tap's counters are added to.
+uint16_t virtqueue_split_transmit_tapped(struct virtqueue *vq, struct virtqueue *tap, const struct burst *burst,
+                                         uint16_t first, uint16_t count, enum transmit_stop *stop,
+                                         struct tap_count *counts);
+
+// Notifies the guest of used buffers if it asked for it (virtio 1.2, 2.6.7 and
+// 2.6.10). Returns true if it did.
+bool virtqueue_notify(struct virtqueue *vq);
+
+// Asks the guest for a notification of the next available buffer, then looks
+// again: true if there is still none (armed), false if there is one (disarmed).
+bool virtqueue_split_arm(struct virtqueue *vq);
+void virtqueue_split_disarm(struct virtqueue *vq);
+
+#endif
