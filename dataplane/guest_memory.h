@@ -6,6 +6,7 @@
 // the attachment lives. Addresses in rings are guest physical ones.
 
 #include <rte_branch_prediction.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { GUEST_MEMORY_REGIONS = 8 }; // as many as librte_vhost takes
