@@ -3,35 +3,58 @@
 #define PATCHBAY_MODEL_H
 
 // The desired state: networks, vifs, ports, wires with their Ts. Pure C: no
-// DPDK, no JSON, no I/O. One thread (control) owns it.
+// DPDK, no JSON, no I/O. One thread (control) owns it; nothing here locks.
 //
 // Objects in the model are immutable versions. A change puts a new version in
 // the place of the old one and logs both; commit frees the old ones, rollback
 // puts them back. So a failed change changes nothing, whatever it did before
-// it failed, and later operations of one change see the earlier ones.
+// it failed, and later operations of one change see the earlier ones. Pointers
+// to versions stay good until the change that replaces them is committed (the
+// old ones) or rolled back (the new ones).
+//
+// The model keeps its indices (by name, by use, by a vif's target) right but
+// judges nothing: a version that breaks an invariant goes in like any other.
+// check.h judges, change.h does both in the right order.
 
 #include "dataplane/dataplane.h"
-#include "patchbay/errors.h"
+#include "error.h"
 #include "patchbay/limits.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 #include <sys/tree.h>
+
+// ---- objects ----
+
+// In the order in which references point: later kinds name earlier ones.
+enum object_kind { OBJECT_NETWORK, OBJECT_VIF, OBJECT_PORT, OBJECT_WIRE, OBJECT_KIND_COUNT };
 
 struct label {
     char key[LIMIT_LABEL_KEY_LEN + 1];
     char *value; // owned
 };
 
-// What every object has. First member of each.
+// What every object has. First member of each, so that a version can be handled without knowing its kind.
 struct object {
+    enum object_kind kind;
+    char network[LIMIT_NAME_LEN + 1]; // ports, wires, Ts: theirs; "" for the others
     char name[LIMIT_NAME_LEN + 1];
     char uid[37];        // UUID of this incarnation
     uint64_t generation; // of its last change of configuration: the ETag
     size_t label_count;
-    struct label *labels; // owned
+    struct label *labels;  // owned; sorted by key
+    RB_ENTRY(object) node; // the model's
+};
+
+// One use of a port by a wire or its T, or of a vif by a port. Lives in the user's version.
+struct use {
+    RB_ENTRY(use) node;
+    const char *network; // what is used; "" for a vif
+    const char *name;
+    enum use_as as;
+    const struct object *user; // the wire, or the port
+    const struct tee *tee;     // USE_TEE_…, else NULL
 };
 
 struct network {
@@ -44,13 +67,15 @@ struct vif {
     char *target; // owned; path, devargs or interface; NULL for none
     char *owner;  // owned; opaque; NULL: not given
     vif_slot slot;
+    char *target_key; // owned; the model's: what no two vifs may share, NULL for none
+    RB_ENTRY(vif) target_node;
 };
 
 struct port {
     struct object object;
-    char network[LIMIT_NAME_LEN + 1];
     char vif[LIMIT_NAME_LEN + 1]; // "": none
     uint16_t vlan;                // 0: untagged
+    struct use use;               // the model's; in the index only if vif isn't ""
 };
 
 enum tee_mode { TEE_OFF, TEE_TAP, TEE_BUMP };
@@ -64,14 +89,14 @@ struct port_ref {
 };
 
 struct tee {
-    struct object object; // generation is its wire's
+    struct object object; // kind OBJECT_WIRE, network and generation are its wire's
     struct port_ref port;
     struct port_ref out_port;
     enum tee_mode mode;
     enum tee_direction direction; // taps
     enum on_failure on_failure;   // bumps
     uint32_t stall_ms;            // bumps: on the legs into it
-    bool when_ready;              // bumps: off until its arms come up, then promoted
+    bool when_ready;              // mode is off until its arms come up, then it is promoted to bump
 };
 
 enum on_full { ON_FULL_WAIT, ON_FULL_DROP };
@@ -79,21 +104,164 @@ enum admin { ADMIN_UP, ADMIN_DOWN };
 
 struct wire {
     struct object object;
-    char network[LIMIT_NAME_LEN + 1];
     char a[LIMIT_NAME_LEN + 1]; // port; "": unplugged
     char b[LIMIT_NAME_LEN + 1];
     enum admin admin;
     enum on_full on_full;
     uint32_t stall_ms;
     size_t tee_count;
-    struct tee tees[LIMIT_TEES]; // in order from a to b
+    struct tee *tees; // owned; in order from a to b
+    size_t use_count; // the model's
+    struct use *uses; // owned; the model's
 };
 
-// Why a request is refused. The message says what to do.
-struct error {
-    enum patchbay_error code; // PATCHBAY_OK: no error
-    char field[128];          // dotted path, "" where none is to blame
-    char message[512];
+// Makes a version with the defaults of its kind, a fresh uid and generation 0; network is "" for networks and vifs.
+// The caller owns it until model_put takes it. NULL: no memory.
+struct object *object_create(enum object_kind kind, const char *network, const char *name);
+
+// A deep copy that isn't in the model: what a change starts from. NULL: no memory.
+struct object *object_clone(const struct object *object);
+
+// Frees a version that the model doesn't own. Takes NULL.
+void object_destroy(struct object *object);
+
+// The same configuration? uid, generation and slot don't count; those of Ts neither.
+bool object_equal(const struct object *one, const struct object *other);
+
+// "vif", "port" …: static.
+const char *object_kind_name(enum object_kind kind);
+
+// Sets one label; keeps them sorted. value NULL removes it. Returns 0, -ENOMEM or -ENOSPC (LIMIT_LABELS).
+int object_set_label(struct object *object, const char *key, const char *value);
+void object_clear_labels(struct object *object);
+
+// Puts a T with the kind's defaults (mode tap) and a fresh uid at position (≤ tee_count). The
+// pointer is good until the next insertion or removal. NULL with errno ENOMEM or ENOSPC (LIMIT_TEES).
+struct tee *wire_insert_tee(struct wire *wire, size_t position, const char *name);
+void wire_remove_tee(struct wire *wire, size_t position);
+// Moves a T so that it then stands at position `to`.
+void wire_move_tee(struct wire *wire, size_t from, size_t to);
+// Returns the T's position, or -1.
+int wire_find_tee(const struct wire *wire, const char *name);
+
+// A T's port is reserved as an arm: it is a bump or will be.
+static inline bool tee_is_bump(const struct tee *tee)
+{
+    return tee->mode == TEE_BUMP || tee->when_ready;
+}
+
+// Writes a random UUID (version 4) and its terminator.
+void object_make_uid(char uid[static 37]);
+
+// ---- the model ----
+
+struct model;
+
+// An empty model, also without the network `default`: see model_add_default. NULL: no memory.
+struct model *model_create(void);
+// Takes NULL.
+void model_destroy(struct model *model);
+
+// Of the last committed step; 0 in the beginning.
+uint64_t model_generation(const struct model *model);
+// For restore only.
+void model_set_generation(struct model *model, uint64_t generation);
+
+// Puts an object in without a change and keeps its generation: for restore. A vif without slot gets one. Takes
+// ownership unless it fails: -ENOMEM, -EEXIST, -ENOSPC (no slot).
+int model_insert(struct model *model, struct object *object);
+
+// NULL if there is none. network is "" (or NULL) for networks and vifs.
+const struct object *model_find(const struct model *model, enum object_kind kind, const char *network,
+                                const char *name);
+const struct network *model_find_network(const struct model *model, const char *name);
+const struct vif *model_find_vif(const struct model *model, const char *name);
+const struct port *model_find_port(const struct model *model, const char *network, const char *name);
+const struct wire *model_find_wire(const struct model *model, const char *network, const char *name);
+
+// The vif that holds this path (vhost, vhost-server), device name (dev: up to the first comma) or interface; NULL if
+// free. Paths that differ only in "//" and "/./" are one.
+const struct vif *model_find_target(const struct model *model, enum vif_kind kind, const char *target);
+
+// The object at or after name in order (strictly after with `after`), in one network; network NULL: of all networks,
+// name is then ignored and the first is meant. Lists and pages are loops over these two.
+const struct object *model_first(const struct model *model, enum object_kind kind, const char *network,
+                                 const char *name, bool after);
+// The next in order, whatever its network; callers that list one network stop where network changes
+// (model_next_in does). NULL at the end.
+const struct object *model_next(const struct object *object);
+const struct object *model_next_in(const struct object *object);
+const struct object *model_prev(const struct object *object);
+
+// How many there are in all; in one network (O(count)); of one kind of vif.
+size_t model_count(const struct model *model, enum object_kind kind);
+size_t model_count_in(const struct model *model, enum object_kind kind, const char *network);
+size_t model_count_vifs(const struct model *model, enum vif_kind kind);
+
+// Who uses a port (wires, Ts), or a vif (ports; network is ""). Ordered by the user's network and name, then by role.
+// O(log n + users). NULL: nobody. A T's use is there in every mode, off too.
+const struct use *model_first_use(const struct model *model, enum object_kind kind, const char *network,
+                                  const char *name);
+const struct use *model_next_use(const struct use *use);
+
+// ---- vif slots ----
+
+// Takes a free slot, the lowest. VIF_SLOT_NONE: all LIMIT_VIFS are taken. Neither deletion of the vif nor rollback
+// gives it back: only model_slot_release does, once vif_destroy has returned (or if vif_create was never called).
+vif_slot model_slot_take(struct model *model);
+void model_slot_release(struct model *model, vif_slot slot);
+size_t model_slots_taken(const struct model *model);
+
+// ---- changes ----
+
+struct model_record {
+    struct object *old; // NULL: made here
+    struct object *new; // NULL: removed here
 };
+
+// One open change at a time. It holds one step per request of a group: each step has a generation of its own,
+// if it changes anything, and can be undone alone as long as it is the last.
+struct model_change {
+    struct model *model;
+    struct model_record *records; // in order; an object may occur several times
+    size_t record_count;
+    size_t record_size;  // allocated
+    uint64_t generation; // of the last step that changed something
+    bool step_fresh;     // the step has changed nothing yet
+};
+
+struct model_mark {
+    size_t record_count;
+    uint64_t generation;
+};
+
+void model_begin(struct model *model, struct model_change *change);
+
+// Begins the next step (the first needs one too).
+struct model_mark model_step(struct model_change *change);
+
+// Puts a version in the place of the one with its kind, network and name, if any, and stamps it (and its Ts)
+// with the step's generation. Always takes ownership; on failure (-ENOMEM) it is destroyed and nothing has changed.
+int model_put(struct model_change *change, struct object *object);
+
+// Takes an object out. Returns 0, -ENOENT or -ENOMEM.
+int model_remove(struct model_change *change, enum object_kind kind, const char *network, const char *name);
+
+// Undoes all since the mark; newest first. Can't fail.
+void model_undo(struct model_change *change, struct model_mark mark);
+
+// Nothing was changed: commit would be idle.
+bool model_change_is_empty(const struct model_change *change);
+
+// Frees the replaced versions; the model's generation is the change's. Can't fail. The change is closed.
+void model_commit(struct model_change *change);
+
+// Puts everything back. Can't fail. The change is closed.
+void model_rollback(struct model_change *change);
+
+// Makes the network `default` if it isn't there. Returns 0 or -ENOMEM.
+int model_add_default(struct model_change *change);
+
+#define NETWORK_DEFAULT "default"
 
 #endif
