@@ -34,7 +34,8 @@ struct vif_health {
 struct vif_rxq {
     _Alignas(64) uint64_t stall_since; // TSC at which the head frame began to wait; 0: it doesn't
     bool stalled;                      // the head was dropped as stalled: the next ones too, until there is room
-    uint32_t empty_polls;              // in a row
+    uint64_t empty_since;              // TSC of the first of the empty polls in a row; 0: the last one wasn't
+    struct vif *waits_for;             // whose buffers the head frame waits for; valid within the worker's loop
     _Atomic uint64_t frames;
     _Atomic uint64_t bytes;
     _Atomic uint64_t discarded[VIF_DISCARD_REASON_COUNT];
@@ -79,7 +80,8 @@ struct vif_ops {
     void (*flush)(struct vif *vif, uint16_t queue);
 
     // Adaptive polling. arm: ask the driver for a notification of the next
-    // frame, then look at the ring once more (full fence between): returns
+    // frame (first draining what wake_fd still holds of older ones, without
+    // blocking), then look at the ring once more (full fence between): returns
     // true if it is still empty, false (disarmed) if something came. disarm:
     // no more notifications. wake_fd: a file descriptor that becomes readable,
     // -1 for none (such queues are polled every millisecond while the worker

@@ -39,9 +39,10 @@ struct virtqueue {
     // chains given back; with in-order completion they are equal at rest.
     uint16_t last_avail;
     uint16_t last_used;
-    uint16_t signalled_used; // used index at the last notification
-    bool signalled_valid;    // false after attach: then the first use signals
-    bool armed;              // the guest is asked to notify us
+    uint16_t signalled_used;     // used index at the last notification
+    bool signalled_valid;        // false after attach: then the first use signals
+    bool armed;                  // the guest is asked to notify us
+    _Atomic uint64_t bad_chains; // receive buffers that were none; given back empty
     // Why the queue is stopped: its ring can't be what a driver writes.
     // Written once by the owner, read by any thread; static string, NULL: sound.
     _Atomic(const char *) broken;

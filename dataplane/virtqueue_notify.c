@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Notifications both ways (virtio 1.2, 2.7.7 and 2.7.10). The eventfd_write
+// here is the one system call that a worker makes for a guest, and only when
+// the guest asked for it.
+
+#include "virtqueue_split.h"
+
+#include <sys/eventfd.h>
+
+// The driver's used_event: behind the available ring. Ours, avail_event: behind
+// the used ring.
+static uint16_t used_event(const struct virtqueue *vq)
+{
+    return __atomic_load_n(&vq->avail->ring[vq->size], __ATOMIC_RELAXED);
+}
+
+static void avail_event_set(const struct virtqueue *vq, uint16_t index)
+{
+    __atomic_store_n((uint16_t *)(void *)&vq->used->ring[vq->size], index, __ATOMIC_RELAXED);
+}
+
+bool virtqueue_notify(struct virtqueue *vq)
+{
+    uint16_t old = vq->signalled_used;
+    bool valid = vq->signalled_valid;
+
+    if (valid && old == vq->last_used)
+        return false;
+    if (vq->call_fd < 0) {
+        vq->signalled_used = vq->last_used;
+        vq->signalled_valid = true;
+        return false;
+    }
+    // Our store of used->idx may not move below this load of the driver's
+    // flags or used_event: the driver sets these, fences, and looks at
+    // used->idx once more. Without the fence both could read the old value,
+    // and the guest would sleep on a ring that has frames.
+    atomic_thread_fence(memory_order_seq_cst);
+    vq->signalled_used = vq->last_used;
+    vq->signalled_valid = true;
+    if (vq->event_idx) {
+        if (valid && !vring_need_event(used_event(vq), vq->last_used, old))
+            return false;
+    } else if (__atomic_load_n(&vq->avail->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT) {
+        return false;
+    }
+    // It can fail only with EAGAIN, when the guest has 2^64 - 2 notifications
+    // that it hasn't looked at: one more tells it nothing.
+    (void)eventfd_write(vq->call_fd, 1);
+    return true;
+}
+
+bool virtqueue_split_arm(struct virtqueue *vq)
+{
+    vq->armed = true;
+    if (vq->event_idx)
+        avail_event_set(vq, vq->last_avail);
+    else
+        __atomic_store_n(&vq->used->flags, 0, __ATOMIC_RELAXED);
+    // Our store of the wish to be notified may not move below this load of
+    // avail->idx: the driver stores avail->idx, fences, and looks at our wish.
+    // Without the fence it could see no wish and we no frame: the queue would
+    // sleep with a frame in it.
+    atomic_thread_fence(memory_order_seq_cst);
+    if (__atomic_load_n(&vq->avail->idx, __ATOMIC_ACQUIRE) == vq->last_avail)
+        return true;
+    virtqueue_split_disarm(vq);
+    return false;
+}
+
+void virtqueue_split_disarm(struct virtqueue *vq)
+{
+    vq->armed = false;
+    // With event_idx a stale avail_event behind us does it: the driver
+    // notifies once in 65,536 buffers.
+    if (!vq->event_idx)
+        __atomic_store_n(&vq->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+}

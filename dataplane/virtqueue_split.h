@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_VIRTQUEUE_SPLIT_H
+#define PATCHBAY_VIRTQUEUE_SPLIT_H
+
+// What both directions of the split ring's engine share: access to the rings
+// (virtio 1.2, 2.7). Every access to guest memory here is one load or store.
+
+#include "virtqueue.h"
+
+#include <rte_atomic.h>
+#include <rte_branch_prediction.h>
+#include <rte_prefetch.h>
+#include <string.h>
+
+static inline void counter_add_relaxed(_Atomic uint64_t *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + value, memory_order_relaxed);
+}
+
+// Stops the queue until the driver resets it. The worker that sees it tells the
+// vif (vif_mark_broken); reason is static.
+static inline void virtqueue_break(struct virtqueue *vq, const char *reason)
+{
+    atomic_store_explicit(&vq->broken, reason, memory_order_relaxed);
+}
+
+static inline bool virtqueue_is_broken(const struct virtqueue *vq)
+{
+    return atomic_load_explicit((_Atomic(const char *) *)&vq->broken, memory_order_relaxed) != NULL;
+}
+
+// How many chains the guest has made available and we haven't taken; at most
+// size. The acquire pairs with the driver's barrier before its store of idx:
+// ring entries and descriptors read after it are those it wrote before.
+static inline uint16_t virtqueue_split_waiting(struct virtqueue *vq)
+{
+    uint16_t waiting = (uint16_t)(__atomic_load_n(&vq->avail->idx, __ATOMIC_ACQUIRE) - vq->last_avail);
+
+    if (likely(waiting <= vq->size))
+        return waiting;
+    virtqueue_break(vq, "the available index jumped by more than the ring's size");
+    return 0;
+}
+
+// Entry of the available ring at a free-running index; not yet checked.
+static inline uint16_t virtqueue_avail(const struct virtqueue *vq, uint16_t index)
+{
+    return __atomic_load_n(&vq->avail->ring[index & (vq->size - 1)], __ATOMIC_RELAXED);
+}
+
+// Copies a descriptor once. After the barrier the compiler can't read the
+// guest's memory again in place of the copy. memcpy, since an indirect table
+// has any alignment.
+static inline struct vring_desc virtqueue_desc_load(const void *from)
+{
+    struct vring_desc desc;
+    uint64_t words[2];
+
+    memcpy(words, from, sizeof(words));
+    __asm__("" : "+r"(words[0]), "+r"(words[1]));
+    memcpy(&desc, words, sizeof(desc));
+    return desc;
+}
+
+// Writes entry `ahead` after the last published one of the used ring.
+static inline void virtqueue_split_use(const struct virtqueue *vq, uint16_t ahead, uint16_t head, uint32_t len)
+{
+    struct vring_used_elem *elem = &vq->used->ring[(uint16_t)(vq->last_used + ahead) & (vq->size - 1)];
+
+    __atomic_store_n(&elem->id, head, __ATOMIC_RELAXED);
+    __atomic_store_n(&elem->len, len, __ATOMIC_RELAXED);
+}
+
+// Makes `count` used entries visible. The release keeps the entries, and the
+// frame bytes they stand for, before the index in the driver's eyes.
+static inline void virtqueue_split_publish(struct virtqueue *vq, uint16_t count)
+{
+    vq->last_used += count;
+    __atomic_store_n(&vq->used->idx, vq->last_used, __ATOMIC_RELEASE);
+}
+
+// Where the descriptors of a chain stand: in the ring's table or in an
+// indirect one.
+struct virtqueue_table {
+    const uint8_t *base;
+    uint32_t count;
+};
+
+// Opens the table of the chain that begins with *desc (a local copy of the
+// head). For an indirect chain *desc becomes the indirect table's first entry.
+// False if no driver may build it: indirect without the feature, with NEXT,
+// empty or no whole number of descriptors, or not in one piece of guest memory.
+static inline bool virtqueue_table_open(const struct virtqueue *vq, struct virtqueue_table *table,
+                                        struct vring_desc *desc)
+{
+    uint32_t len = desc->len;
+
+    if (likely(!(desc->flags & VRING_DESC_F_INDIRECT))) {
+        *table = (struct virtqueue_table){.base = (const uint8_t *)vq->desc, .count = vq->size};
+        return true;
+    }
+    if (!vq->indirect || (desc->flags & VRING_DESC_F_NEXT) || len == 0 || len % sizeof(struct vring_desc) != 0)
+        return false;
+    table->base = guest_memory_at(vq->memory, desc->addr, &len);
+    if (table->base == NULL || len != desc->len)
+        return false;
+    table->count = len / sizeof(struct vring_desc);
+    *desc = virtqueue_desc_load(table->base);
+    return true;
+}
+
+// Goes on to the next descriptor of the chain. False: it lies beyond the table.
+static inline bool virtqueue_table_next(const struct virtqueue_table *table, struct vring_desc *desc)
+{
+    if (unlikely(desc->next >= table->count))
+        return false;
+    *desc = virtqueue_desc_load(table->base + (size_t)desc->next * sizeof(*desc));
+    return true;
+}
+
+#endif
