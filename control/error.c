@@ -5,19 +5,43 @@
 #include <stdio.h>
 #include <string.h>
 
-// A character that was cut in half would make the whole answer invalid JSON.
-static void trim_partial_character(char *text)
+// The length of the UTF-8 character at text, 0 if there is none (RFC 3629 section 4: no overlong forms, no surrogates).
+static size_t character_len(const unsigned char *text)
 {
-    size_t len = strlen(text);
-    size_t start = len;
-    while (start > 0 && ((unsigned char)text[start - 1] & 0xc0) == 0x80)
-        start--;
-    if (start == 0)
-        return;
-    unsigned char lead = (unsigned char)text[start - 1];
-    size_t want = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
-    if (len - (start - 1) < want)
-        text[start - 1] = '\0';
+    unsigned char lead = text[0];
+    size_t len = lead < 0x80 ? 1 : lead >= 0xf0 && lead <= 0xf4 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 0;
+    if (lead > 0xf4)
+        return 0;
+    for (size_t i = 1; i < len; i++) {
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    if ((lead == 0xe0 && text[1] < 0xa0) || (lead == 0xed && text[1] > 0x9f) || (lead == 0xf0 && text[1] < 0x90) ||
+        (lead == 0xf4 && text[1] > 0x8f))
+        return 0;
+    return len;
+}
+
+// Messages quote what clients sent, also bytes of a path or header that aren't UTF-8, and are cut anywhere; but they
+// go into JSON and on terminals. What can't be there becomes a question mark.
+static void make_printable(char *text)
+{
+    unsigned char *out = (unsigned char *)text;
+    for (const unsigned char *in = out; *in != '\0';) {
+        size_t len = character_len(in);
+        if (len == 0 || *in < 0x20 || *in == 0x7f) {
+            *out++ = '?';
+            in++;
+            // One mark stands for the whole of a broken character.
+            while ((*in & 0xc0) == 0x80)
+                in++;
+            continue;
+        }
+        memmove(out, in, len);
+        out += len;
+        in += len;
+    }
+    *out = '\0';
 }
 
 int error_set(struct error *error, enum patchbay_error code, const char *field, const char *format, ...)
@@ -29,8 +53,8 @@ int error_set(struct error *error, enum patchbay_error code, const char *field, 
     va_start(args, format);
     vsnprintf(error->message, sizeof(error->message), format, args);
     va_end(args);
-    trim_partial_character(error->field);
-    trim_partial_character(error->message);
+    make_printable(error->field);
+    make_printable(error->message);
     return -EINVAL;
 }
 
@@ -66,7 +90,7 @@ void error_prefix(struct error *error, const char *format, ...)
         return;
     snprintf(field + len, sizeof(field) - (size_t)len, "%s", error->field);
     memcpy(error->field, field, sizeof(field));
-    trim_partial_character(error->field);
+    make_printable(error->field);
 }
 
 void error_strip(struct error *error, const char *prefix)

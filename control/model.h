@@ -131,6 +131,12 @@ bool object_equal(const struct object *one, const struct object *other);
 // "vif", "port" …: static.
 const char *object_kind_name(enum object_kind kind);
 
+// The API's words, by enumerator; static.
+extern const char *const vif_kind_names[];
+extern const char *const tee_mode_names[];
+// The field that holds a vif's target: "path", "devargs", "interface"; NULL for kind none.
+const char *vif_target_field(enum vif_kind kind);
+
 // Sets one label; keeps them sorted. value NULL removes it. Returns 0, -ENOMEM or -ENOSPC (LIMIT_LABELS).
 int object_set_label(struct object *object, const char *key, const char *value);
 void object_clear_labels(struct object *object);

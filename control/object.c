@@ -14,6 +14,20 @@ static const char *const kind_names[OBJECT_KIND_COUNT] = {"network", "vif", "por
 static const size_t kind_sizes[OBJECT_KIND_COUNT] = {sizeof(struct network), sizeof(struct vif), sizeof(struct port),
                                                      sizeof(struct wire)};
 
+const char *const vif_kind_names[] = {[VIF_VHOST] = "vhost",
+                                      [VIF_VHOST_SERVER] = "vhost-server",
+                                      [VIF_DEV] = "dev",
+                                      [VIF_KERNEL_NEW] = "kernel-new",
+                                      [VIF_NONE] = "none"};
+const char *const tee_mode_names[] = {[TEE_OFF] = "off", [TEE_TAP] = "tap", [TEE_BUMP] = "bump"};
+
+const char *vif_target_field(enum vif_kind kind)
+{
+    static const char *const fields[VIF_KIND_COUNT] = {
+        [VIF_VHOST] = "path", [VIF_VHOST_SERVER] = "path", [VIF_DEV] = "devargs", [VIF_KERNEL_NEW] = "interface"};
+    return fields[kind];
+}
+
 const char *object_kind_name(enum object_kind kind)
 {
     return kind_names[kind];
