@@ -14,7 +14,8 @@
 // How a change reaches the workers, and how memory is freed:
 //   device:  vif_create(slot)             may fail; undone by vif_destroy
 //   control: leg_create …                 may fail; undone by leg_destroy
-//   control: wire_table_build             may fail; undone by wire_table_free
+//   control: vif_list(new, true), vif_list(removed, false)
+//   control: wire_table_build             may fail; undone by wire_table_free and vif_list
 //   control: publish_begin(table)         can't fail: the swap
 //   control: publish_done(token)          true once no worker uses an older table
 //   control: leg_destroy of what retired, then device: vif_destroy
@@ -92,14 +93,21 @@ struct vif_config {
     unsigned socket_mode;     // vhost-server: its mode, e.g. 0660
 };
 
-// Device: makes a vif. It is not polled before a table names it or is built
-// after it (see wire_table_build). Returns 0, or -errno with a reason that
+// Device: makes a vif. It is not polled before a table is built with it listed
+// (vif_list). Returns 0, or -errno with a reason that
 // says what to do: -EEXIST and -EADDRINUSE (path or name taken), -ENOTSOCK,
 // -ENODEV, -ENOSPC (a limit of DPDK), -EINVAL, -EIO, …
 int vif_create(const struct vif_config *config, char *reason, size_t reason_size);
 
-// Device: removes a vif that no table and no leg names any more. The guest
-// sees the link go down. Does nothing for an empty slot.
+// Control: says whether the tables built from now on poll the vif. A new vif
+// isn't listed: list it before the build of the table that brings it in, and take it
+// off the list before the build of the table after which it is destroyed. Does
+// nothing for an empty slot.
+void vif_list(vif_slot slot, bool listed);
+
+// Device: removes a vif that no table and no leg names any more: it is off the
+// list, and publish_done was true for a table built since. The guest sees the
+// link go down. Does nothing for an empty slot.
 void vif_destroy(vif_slot slot);
 
 enum vif_link { VIF_LINK_DOWN, VIF_LINK_UP, VIF_LINK_PAUSED, VIF_LINK_BROKEN };
@@ -205,8 +213,8 @@ struct table_entry {
 
 struct wire_table;
 
-// Control: builds a table. A vif that exists and has no entry is drained and
-// counted `unwired`. Entries of one vif either are one with TABLE_ANY_VLAN or
+// Control: builds a table. A vif that is listed and has no entry is drained and
+// counted `unwired`; one that isn't listed may have no entry. Entries of one vif either are one with TABLE_ANY_VLAN or
 // differ in vlan. Cost: O(count + vifs that can be polled). Returns NULL with
 // errno ENOMEM or EINVAL.
 struct wire_table *wire_table_build(const struct table_entry *entries, size_t count, uint64_t generation);

@@ -56,13 +56,16 @@ struct burst {
     // every mbuf, so that the taps can read the frames after it.
     bool keep;
     struct frame frames[LIMIT_BURST_FRAMES];
-    struct frame_segment segments[LIMIT_BURST_SEGMENTS];
+    // A source uses at most LIMIT_BURST_SEGMENTS; popping a tag makes new lists
+    // behind them, at most as long and one more a frame.
+    struct frame_segment segments[2 * (LIMIT_BURST_SEGMENTS + LIMIT_BURST_FRAMES)];
 };
 
 // Why transmit stopped short.
 enum transmit_stop {
     TRANSMIT_ALL,     // it didn't
     TRANSMIT_FULL,    // no room for the next frame now
+    TRANSMIT_SHORT,   // as FULL, but there are buffers: too few for this frame
     TRANSMIT_TOO_BIG, // the next frame can't fit, whatever comes
     TRANSMIT_DOWN,    // no driver, no link
     TRANSMIT_PAUSED,  // as if full: a protocol message is in progress

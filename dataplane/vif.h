@@ -123,7 +123,10 @@ struct vif {
     enum vif_kind kind;
     char name[LIMIT_NAME_LEN + 1];
     char *target;
-    pthread_mutex_t state_lock; // reason and changed_ns; never taken by workers
+    bool created;                        // ops->create has succeeded; under vif.c's slots_lock
+    bool listed;                         // new tables poll it; control thread only
+    _Atomic(const char *) broken_reason; // static string; written by the worker that marked it broken
+    pthread_mutex_t state_lock;          // reason and changed_ns; never taken by workers
     char reason[LIMIT_REASON_LEN + 1];
     uint64_t changed_ns;
     _Atomic uint64_t reconnects;
@@ -145,6 +148,11 @@ static inline enum vif_link vif_link(const struct vif *vif)
 // The vif in a slot, or NULL. Control and device threads, and vhost callbacks
 // of that very vif.
 struct vif *vif_in_slot(vif_slot slot);
+
+// The listed vifs that can send, in order of their slots: the first (after
+// VIF_SLOT_NONE), the next; VIF_SLOT_NONE after the last. Control thread.
+vif_slot vif_listed_next(vif_slot after);
+uint32_t vif_listed_count(void);
 
 // Single-writer counter: a plain add that other threads may read whole.
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t value)

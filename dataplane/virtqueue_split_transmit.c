@@ -180,7 +180,9 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
         if (at >= target->room)
             // A whole ring of buffers that is too small for one frame will
             // never be enough.
-            return placement->chain_count == vq->size ? TRANSMIT_TOO_BIG : TRANSMIT_FULL;
+            return placement->chain_count == vq->size ? TRANSMIT_TOO_BIG
+                   : placement->chain_count > 0       ? TRANSMIT_SHORT
+                                                      : TRANSMIT_FULL;
         if (placement->chain_count == LIMIT_FRAME_SEGMENTS)
             return TRANSMIT_TOO_BIG;
         head = virtqueue_avail(vq, vq->last_avail + at);

@@ -22,5 +22,6 @@ void worker_wake_all(void);
 
 // Which worker should poll a new vif: the one with the fewest. Device thread.
 unsigned worker_choose(void);
+void worker_unchoose(unsigned worker);
 
 #endif

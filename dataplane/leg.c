@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Making, reading and freeing legs: control's side of leg.h.
+
+#include "leg.h"
+
+#include <errno.h>
+#include <rte_cycles.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool step_is_last(const struct hop_step *step)
+{
+    return step->kind == HOP_END || step->kind == HOP_DROP;
+}
+
+// Every vif exists, and the program ends exactly at its last step.
+static bool program_is_whole(const struct hop_program *program)
+{
+    if (program->step_count == 0 || program->step_count > HOP_STEPS_MAX)
+        return false;
+    for (uint16_t i = 0; i < program->step_count; i++) {
+        const struct hop_step *step = &program->steps[i];
+
+        if (step_is_last(step) != (i == program->step_count - 1))
+            return false;
+        if (step->vlan > LIMIT_VLAN || (step->kind == HOP_DROP && step->reason >= DROP_REASON_COUNT))
+            return false;
+        if (step->kind != HOP_DROP && vif_in_slot(step->vif) == NULL)
+            return false;
+        if (step->kind == HOP_BUMP && vif_in_slot(step->other) == NULL)
+            return false;
+    }
+    return true;
+}
+
+static void step_fill(struct leg_step *to, const struct hop_step *from)
+{
+    to->kind = (uint8_t)from->kind;
+    to->reason = (uint8_t)from->reason;
+    to->fail_open = from->fail_open;
+    to->wait = from->wait;
+    to->vlan = from->vlan;
+    to->tag = from->tag;
+    to->stall_cycles = rte_get_tsc_hz() / 1000 * from->stall_ms;
+    to->vif = from->kind == HOP_DROP ? NULL : vif_in_slot(from->vif);
+    to->other = from->kind == HOP_BUMP ? vif_in_slot(from->other) : NULL;
+}
+
+struct leg *leg_create(const struct hop_program *program)
+{
+    const size_t drops_size = TAP_DROP_REASON_COUNT * sizeof(_Atomic uint64_t);
+    size_t taps = 0, size;
+    struct leg *leg;
+    char *drops;
+
+    if (!program_is_whole(program)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    for (uint16_t i = 0; i < program->step_count; i++)
+        taps += program->steps[i].kind == HOP_TAP;
+    size = sizeof(*leg) + program->step_count * sizeof(leg->steps[0]) + taps * drops_size;
+    if (posix_memalign((void **)&leg, 64, size) != 0) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    memset(leg, 0, size);
+    leg->step_count = program->step_count;
+    drops = (char *)&leg->steps[program->step_count];
+    for (uint16_t i = 0; i < program->step_count; i++) {
+        step_fill(&leg->steps[i], &program->steps[i]);
+        if (program->steps[i].kind == HOP_TAP) {
+            leg->steps[i].counters.tap_dropped = (_Atomic uint64_t *)(void *)drops;
+            drops += drops_size;
+        }
+    }
+    return leg;
+}
+
+void leg_destroy(struct leg *leg)
+{
+    free(leg);
+}
+
+void leg_read(const struct leg *leg, struct leg_count *count)
+{
+    memset(count, 0, sizeof(*count));
+    count->received.frames = counter_read(&leg->received);
+    count->received.bytes = counter_read(&leg->received_bytes);
+    for (unsigned i = 0; i < DROP_REASON_COUNT; i++)
+        count->dropped[i] = counter_read(&leg->dropped[i]);
+    count->step_count = leg->step_count;
+    for (uint16_t i = 0; i < leg->step_count; i++) {
+        const struct leg_step *step = &leg->steps[i];
+        struct step_count *to = &count->steps[i];
+
+        to->kind = (enum hop_step_kind)step->kind;
+        to->tag = step->tag;
+        if (step->kind == HOP_TAP) {
+            to->tap.offered = counter_read(&step->counters.offered);
+            to->tap.copied.frames = counter_read(&step->counters.frames);
+            to->tap.copied.bytes = counter_read(&step->counters.bytes);
+            for (unsigned j = 0; j < TAP_DROP_REASON_COUNT; j++)
+                to->tap.dropped[j] = counter_read(&step->counters.tap_dropped[j]);
+        } else {
+            to->delivered.frames = counter_read(&step->counters.frames);
+            to->delivered.bytes = counter_read(&step->counters.bytes);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// The tap: copies to a monitor, and an account of each that wasn't made. Hot.
+
+#include "hop.h"
+#include "vlan.h"
+
+#include <string.h>
+
+// The frames' mbufs stay the burst's: an ethdev takes references.
+static uint16_t copy_some(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count,
+                          enum transmit_stop *stop)
+{
+    bool keep = burst->keep;
+    uint16_t done;
+
+    burst->keep = true;
+    done = monitor->ops->transmit(monitor, 0, burst, first, count, stop);
+    burst->keep = keep;
+    return done;
+}
+
+// Counts why `left` frames, or the first of them, got no copy. Returns how
+// many that settles.
+static uint16_t refuse(struct tap_count *counts, enum transmit_stop stop, uint16_t left)
+{
+    switch (stop) {
+    case TRANSMIT_TOO_BIG:
+        counts->dropped[TAP_DROP_TOO_BIG]++;
+        return 1;
+    case TRANSMIT_SHORT: // a smaller one may fit
+        counts->dropped[TAP_DROP_RING_FULL]++;
+        return 1;
+    case TRANSMIT_DOWN:
+        counts->dropped[TAP_DROP_DOWN] += left;
+        return left;
+    case TRANSMIT_PAUSED:
+        counts->dropped[TAP_DROP_PAUSED] += left;
+        return left;
+    case TRANSMIT_NO_MBUF:
+        counts->dropped[TAP_DROP_NO_MBUF] += left;
+        return left;
+    default:
+        counts->dropped[TAP_DROP_RING_FULL] += left;
+        return left;
+    }
+}
+
+void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count, struct tap_count *counts)
+{
+    for (uint16_t at = 0; at < count;) {
+        enum transmit_stop stop;
+        uint16_t done = copy_some(monitor, burst, first + at, count - at, &stop);
+
+        counts->copied.frames += done;
+        counts->copied.bytes += burst_bytes(burst, first + at, done);
+        at += done;
+        if (stop == TRANSMIT_ALL)
+            return;
+        at += refuse(counts, stop, count - at);
+    }
+}
+
+void tap_run(const struct hop_context *context, struct leg_step *step, struct burst *burst, uint16_t first,
+             uint16_t count)
+{
+    struct vif *monitor = step->vif;
+    struct vif_txq *txq = &monitor->txq[0];
+    struct tap_count counts = {.offered = count};
+
+    if (count == 0)
+        return;
+    if (!rte_spinlock_trylock(&txq->lock)) {
+        counts.dropped[TAP_DROP_CONTENDED] = count;
+    } else {
+        struct burst *out = burst;
+
+        if (step->vlan != 0) {
+            out = vlan_push(burst, first, count, step->vlan, context->scratch);
+            first = 0;
+        }
+        tap_copy(monitor, out, first, count, &counts);
+        txq_add(txq, counts.copied.frames, counts.copied.bytes);
+        if (monitor->ops->flush != NULL && counts.copied.frames > 0)
+            monitor->ops->flush(monitor, 0);
+        rte_spinlock_unlock(&txq->lock);
+        if (step->vlan != 0)
+            counts.copied.bytes -= VLAN_TAG_LEN * counts.copied.frames;
+    }
+    tap_add(step, &counts);
+}
+
+void tap_add(struct leg_step *step, const struct tap_count *count)
+{
+    struct leg_step_counters *to = &step->counters;
+
+    counter_add(&to->offered, count->offered);
+    counter_add(&to->frames, count->copied.frames);
+    counter_add(&to->bytes, count->copied.bytes);
+    if (count->copied.frames == count->offered)
+        return;
+    for (unsigned i = 0; i < TAP_DROP_REASON_COUNT; i++)
+        counter_add(&to->tap_dropped[i], count->dropped[i]);
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// The vifs' common part: slots, life, link state, counters read. Cold.
+
+#include "vif.h"
+#include "eal.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+// Written by the device thread under slots_lock; read under it by others, or
+// without it by those who know that the vif stays (control between create and
+// destroy, the device thread, callbacks of the vif itself).
+static struct vif *slots[LIMIT_VIFS];
+static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static const struct vif_ops *const kinds[VIF_KIND_COUNT] = {
+    [VIF_VHOST] = &vif_vhost_ops,       [VIF_VHOST_SERVER] = &vif_vhost_ops, [VIF_DEV] = &vif_ethdev_ops,
+    [VIF_KERNEL_NEW] = &vif_ethdev_ops, [VIF_NONE] = &vif_none_ops,
+};
+
+static uint64_t wall_clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+struct vif *vif_in_slot(vif_slot slot)
+{
+    return slot < LIMIT_VIFS ? __atomic_load_n(&slots[slot], __ATOMIC_ACQUIRE) : NULL;
+}
+
+vif_slot vif_listed_next(vif_slot after)
+{
+    for (vif_slot slot = after == VIF_SLOT_NONE ? 0 : after + 1; slot < LIMIT_VIFS; slot++) {
+        const struct vif *vif = vif_in_slot(slot);
+
+        if (vif != NULL && vif->ops->receive != NULL && vif->listed)
+            return slot;
+    }
+    return VIF_SLOT_NONE;
+}
+
+uint32_t vif_listed_count(void)
+{
+    uint32_t count = 0;
+
+    for (vif_slot slot = vif_listed_next(VIF_SLOT_NONE); slot != VIF_SLOT_NONE; slot = vif_listed_next(slot))
+        count++;
+    return count;
+}
+
+static void vif_free(struct vif *vif)
+{
+    if (vif == NULL)
+        return;
+    pthread_mutex_destroy(&vif->state_lock);
+    free(vif->rxq);
+    free(vif->txq);
+    free(vif->target);
+    free(vif);
+}
+
+static struct vif *vif_alloc(const struct vif_config *config)
+{
+    struct vif *vif = NULL;
+
+    if (posix_memalign((void **)&vif, _Alignof(struct vif), sizeof(*vif)) != 0)
+        return NULL;
+    memset(vif, 0, sizeof(*vif));
+    pthread_mutex_init(&vif->state_lock, NULL);
+    vif->slot = config->slot;
+    vif->kind = config->kind;
+    vif->ops = kinds[config->kind];
+    vif->queue_count = 1;
+    vif->changed_ns = wall_clock_ns();
+    snprintf(vif->name, sizeof(vif->name), "%s", config->name);
+    if (config->target != NULL)
+        vif->target = strdup(config->target);
+    if ((config->target != NULL && vif->target == NULL) ||
+        posix_memalign((void **)&vif->rxq, 64, VIF_QUEUES_MAX * sizeof(*vif->rxq)) != 0 ||
+        posix_memalign((void **)&vif->txq, 64, VIF_QUEUES_MAX * sizeof(*vif->txq)) != 0) {
+        vif_free(vif);
+        return NULL;
+    }
+    memset(vif->rxq, 0, VIF_QUEUES_MAX * sizeof(*vif->rxq));
+    memset(vif->txq, 0, VIF_QUEUES_MAX * sizeof(*vif->txq));
+    return vif;
+}
+
+static void slot_set(vif_slot slot, struct vif *vif)
+{
+    pthread_mutex_lock(&slots_lock);
+    __atomic_store_n(&slots[slot], vif, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&slots_lock);
+}
+
+int vif_create(const struct vif_config *config, char *reason, size_t reason_size)
+{
+    struct vif *vif;
+    int rc;
+
+    if (config->slot >= LIMIT_VIFS || config->kind >= VIF_KIND_COUNT || vif_in_slot(config->slot) != NULL) {
+        snprintf(reason, reason_size, "slot %u can't be used (a bug)", config->slot);
+        return -EINVAL;
+    }
+    vif = vif_alloc(config);
+    if (vif == NULL) {
+        snprintf(reason, reason_size, "out of memory");
+        return -ENOMEM;
+    }
+    if (vif->ops->receive != NULL)
+        vif->worker = worker_choose();
+    // In its slot before create, since callbacks may come at once. No table
+    // has it before control lists it.
+    slot_set(config->slot, vif);
+    rc = vif->ops->create(vif, config, reason, reason_size);
+    if (rc != 0) {
+        slot_set(config->slot, NULL);
+        if (vif->ops->receive != NULL)
+            worker_unchoose(vif->worker);
+        vif_free(vif);
+        return rc;
+    }
+    pthread_mutex_lock(&slots_lock);
+    vif->created = true;
+    pthread_mutex_unlock(&slots_lock);
+    event_post(config->slot);
+    return 0;
+}
+
+void vif_destroy(vif_slot slot)
+{
+    struct vif *vif = vif_in_slot(slot);
+
+    if (vif == NULL)
+        return;
+    // Readers of its state go first: they may ask the kind.
+    slot_set(slot, NULL);
+    vif->ops->destroy(vif);
+    if (vif->ops->receive != NULL)
+        worker_unchoose(vif->worker);
+    vif_free(vif);
+}
+
+void vif_list(vif_slot slot, bool listed)
+{
+    struct vif *vif = vif_in_slot(slot);
+
+    if (vif != NULL)
+        vif->listed = listed;
+}
+
+void vif_set_link(struct vif *vif, enum vif_link link, const char *format, ...)
+{
+    char reason[sizeof(vif->reason)];
+    bool changed;
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(reason, sizeof(reason), format, args);
+    va_end(args);
+    pthread_mutex_lock(&vif->state_lock);
+    changed = vif_link(vif) != link || strcmp(vif->reason, reason) != 0;
+    if (vif_link(vif) != link)
+        vif->changed_ns = wall_clock_ns();
+    memcpy(vif->reason, reason, sizeof(reason));
+    atomic_store_explicit(&vif->health.link, link, memory_order_release);
+    pthread_mutex_unlock(&vif->state_lock);
+    if (changed)
+        event_post(vif->slot);
+}
+
+void vif_mark_broken(struct vif *vif, const char *reason)
+{
+    uint32_t up = VIF_LINK_UP;
+
+    if (!atomic_compare_exchange_strong(&vif->health.link, &up, VIF_LINK_BROKEN))
+        return;
+    // No lock on a worker: the reason of a broken vif is read from here first.
+    atomic_store_explicit(&vif->broken_reason, reason, memory_order_release);
+    event_post(vif->slot);
+}
+
+bool vif_read_state(vif_slot slot, struct vif_state *state)
+{
+    struct vif *vif;
+
+    memset(state, 0, sizeof(*state));
+    pthread_mutex_lock(&slots_lock);
+    vif = slot < LIMIT_VIFS ? slots[slot] : NULL;
+    if (vif != NULL) {
+        const char *broken = atomic_load_explicit(&vif->broken_reason, memory_order_acquire);
+
+        pthread_mutex_lock(&vif->state_lock);
+        state->link = vif_link(vif);
+        snprintf(state->reason, sizeof(state->reason), "%s",
+                 state->link == VIF_LINK_BROKEN && broken != NULL ? broken : vif->reason);
+        state->changed_ns = vif->changed_ns;
+        pthread_mutex_unlock(&vif->state_lock);
+        state->worker = vif->worker;
+        state->queue_pairs = vif->queue_count;
+        if (vif->created && vif->ops->read_state != NULL)
+            vif->ops->read_state(vif, state);
+    }
+    pthread_mutex_unlock(&slots_lock);
+    return vif != NULL;
+}
+
+bool vif_read_count(vif_slot slot, struct vif_count *count)
+{
+    struct vif *vif;
+
+    memset(count, 0, sizeof(*count));
+    pthread_mutex_lock(&slots_lock);
+    vif = slot < LIMIT_VIFS ? slots[slot] : NULL;
+    if (vif != NULL) {
+        for (uint16_t queue = 0; queue < VIF_QUEUES_MAX; queue++) {
+            count->received.frames += counter_read(&vif->rxq[queue].frames);
+            count->received.bytes += counter_read(&vif->rxq[queue].bytes);
+            count->transmitted.frames += counter_read(&vif->txq[queue].frames);
+            count->transmitted.bytes += counter_read(&vif->txq[queue].bytes);
+            count->notified += counter_read(&vif->txq[queue].notified);
+            for (unsigned i = 0; i < VIF_DISCARD_REASON_COUNT; i++)
+                count->discarded[i] += counter_read(&vif->rxq[queue].discarded[i]);
+        }
+        count->reconnects = counter_read(&vif->reconnects);
+        if (vif->created && vif->ops->read_count != NULL)
+            vif->ops->read_count(vif, count);
+    }
+    pthread_mutex_unlock(&slots_lock);
+    return vif != NULL;
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// The worker's loop: table → sources → bursts → hops. Hot, but for rest.
+
+#include "worker_private.h"
+
+#include <rte_branch_prediction.h>
+#include <rte_cycles.h>
+#include <rte_rcu_qsbr.h>
+#include <string.h>
+
+enum poll_result { POLL_EMPTY, POLL_WAITING, POLL_MOVED };
+
+// A vif on no wire, or a monitor: its guest must not fill up, and what it
+// sends goes nowhere.
+static uint16_t discard(const struct source *source, const struct burst *burst)
+{
+    enum vif_discard_reason reason = source->monitor ? VIF_DISCARD_MONITOR : VIF_DISCARD_UNWIRED;
+
+    counter_add(&source->vif->rxq[source->queue].discarded[reason], burst->count);
+    return burst->count;
+}
+
+// One tag's frames of a shared source.
+static void run_tag(struct worker *worker, const struct source *source, int tag)
+{
+    const struct vlan_map *vlans = source->vlans;
+    struct vif_rxq *rxq = &source->vif->rxq[source->queue];
+    struct leg *leg = tag < 0 ? NULL : vlans->legs[tag];
+    uint16_t count = worker->part.count;
+
+    if (tag < 0) {
+        counter_add(&rxq->discarded[VIF_DISCARD_RUNT], count);
+    } else if (leg == NULL) {
+        enum vif_discard_reason reason = vlans->monitor[tag] ? VIF_DISCARD_MONITOR : VIF_DISCARD_UNKNOWN_VLAN;
+
+        counter_add(&rxq->discarded[reason], count);
+    } else if (vlans->held[tag]) {
+        // Its wire is being drained, and frames of the other wires are behind
+        // these: they can't wait.
+        counter_add(&leg->received, count);
+        counter_add(&leg->received_bytes, burst_bytes(&worker->part, 0, count));
+        counter_add(&leg->dropped[DROP_FULL], count);
+    } else {
+        struct hop_context context = {.now = worker->now, .rxq = rxq, .shared = true, .scratch = &worker->scratch};
+
+        hop_run(&context, leg, &worker->part);
+    }
+}
+
+// A source that several wires share: the burst is taken apart by tag, each
+// tag's frames in their order.
+static uint16_t run_shared(struct worker *worker, const struct source *source)
+{
+    struct burst *burst = &worker->burst, *part = &worker->part;
+    int tags[LIMIT_BURST_FRAMES];
+    uint16_t from[LIMIT_BURST_FRAMES];
+    uint64_t left = burst->count == 64 ? UINT64_MAX : (UINT64_C(1) << burst->count) - 1;
+
+    for (uint16_t i = 0; i < burst->count; i++)
+        tags[i] = vlan_pop(burst, i, worker->headers[i]);
+    while (left != 0) {
+        int tag = tags[__builtin_ctzll(left)];
+
+        part->count = 0;
+        part->owned = burst->owned;
+        part->offloads = burst->offloads;
+        part->keep = false;
+        for (uint64_t rest = left; rest != 0; rest &= rest - 1) {
+            uint16_t i = (uint16_t)__builtin_ctzll(rest);
+
+            if (tags[i] != tag)
+                continue;
+            left &= ~(UINT64_C(1) << i);
+            from[part->count] = i;
+            part->frames[part->count++] = burst->frames[i];
+        }
+        memcpy(part->segments, burst->segments, burst->segment_count * sizeof(part->segments[0]));
+        part->segment_count = burst->segment_count;
+        run_tag(worker, source, tag);
+        for (uint16_t i = 0; i < part->count; i++)
+            burst->frames[from[i]].mbuf = part->frames[i].mbuf; // NULL where it was taken over
+    }
+    return burst->count;
+}
+
+static enum poll_result poll_source(struct worker *worker, const struct source *source)
+{
+    struct vif *vif = source->vif;
+    struct vif_rxq *rxq = &vif->rxq[source->queue];
+    struct burst *burst = &worker->burst;
+    uint16_t taken;
+
+    if (vif->ops->receive(vif, source->queue, burst) == 0)
+        return POLL_EMPTY;
+    if (likely(source->leg != NULL)) {
+        struct hop_context context = {.now = worker->now, .rxq = rxq, .scratch = &worker->scratch};
+
+        taken = hop_run(&context, source->leg, burst);
+    } else if (source->vlans != NULL) {
+        taken = run_shared(worker, source);
+    } else {
+        taken = discard(source, burst);
+    }
+    counter_add(&rxq->frames, taken);
+    counter_add(&rxq->bytes, burst_bytes(burst, 0, taken));
+    vif->ops->complete(vif, source->queue, burst, taken);
+    worker->loop_frames += taken;
+    return taken > 0 ? POLL_MOVED : POLL_WAITING;
+}
+
+// One round over the sources that aren't at rest. Those that have been empty
+// for long go there.
+static enum poll_result poll_all(struct worker *worker)
+{
+    enum poll_result best = POLL_EMPTY;
+
+    for (uint32_t i = 0; i < worker->active_count;) {
+        const struct source *source = worker->active[i];
+        struct vif_rxq *rxq = &source->vif->rxq[source->queue];
+        enum poll_result result = poll_source(worker, source);
+
+        if (result > best)
+            best = result;
+        if (result != POLL_EMPTY) {
+            rxq->empty_since = 0;
+        } else if (rxq->empty_since == 0) {
+            rxq->empty_since = worker->now;
+        } else if (worker->adaptive && worker->now - rxq->empty_since > worker->rest_after &&
+                   worker_rest_source(worker, i)) {
+            continue; // another one took its place
+        }
+        i++;
+    }
+    return best;
+}
+
+// Takes over a new table: all its sources are polled at first.
+static void adopt(struct worker *worker, const struct wire_table *table)
+{
+    const struct worker_sources *mine = &table->workers[worker->index];
+
+    worker->table_serial = table->serial;
+    worker->active_count = worker->resting_count = 0;
+    for (uint32_t i = 0; i < mine->count && worker->active_count < WORKER_SOURCES_MAX; i++) {
+        const struct source *source = &mine->sources[i];
+        struct vif_rxq *rxq = &source->vif->rxq[source->queue];
+
+        rxq->empty_since = 0;
+        rxq->waits_for = NULL;
+        if (worker->adaptive && source->vif->ops->disarm != NULL)
+            source->vif->ops->disarm(source->vif, source->queue);
+        if (!source->held)
+            worker->active[worker->active_count++] = source;
+    }
+    atomic_store_explicit(&worker->source_count, mine->count, memory_order_relaxed);
+}
+
+static void account(struct worker *worker)
+{
+    uint64_t now = rte_rdtsc();
+
+    counter_add(&worker->loops, 1);
+    if (worker->loop_frames > 0) {
+        counter_add(&worker->frames, worker->loop_frames);
+        counter_add(&worker->busy_cycles, now - worker->now);
+        worker->loop_frames = 0;
+    }
+    atomic_store_explicit(&worker->cycles, now - worker->started, memory_order_relaxed);
+    worker->now = now;
+}
+
+int worker_main(void *argument)
+{
+    struct worker *worker = argument;
+
+    rte_rcu_qsbr_thread_register(publish_qsbr, worker->index);
+    rte_rcu_qsbr_thread_online(publish_qsbr, worker->index);
+    worker->now = worker->started = rte_rdtsc();
+    while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
+        // Acquire pairs with the publisher's release: the table's contents.
+        const struct wire_table *table = atomic_load_explicit(&wire_table_current, memory_order_acquire);
+        enum poll_result result;
+
+        worker->table = table;
+        if (unlikely(table->serial != worker->table_serial))
+            adopt(worker, table);
+        result = poll_all(worker);
+        account(worker);
+        // Between two loops nothing of the table, of legs or of guests' memory
+        // is held.
+        rte_rcu_qsbr_quiescent(publish_qsbr, worker->index);
+        if (unlikely(worker->yields) && result != POLL_MOVED)
+            worker_yield();
+        if (worker->adaptive)
+            worker_rest(worker, result == POLL_MOVED, result == POLL_WAITING);
+    }
+    rte_rcu_qsbr_thread_offline(publish_qsbr, worker->index);
+    rte_rcu_qsbr_thread_unregister(publish_qsbr, worker->index);
+    return 0;
+}
