@@ -11,121 +11,33 @@ from __future__ import annotations
 
 import atexit
 import base64
-import json
 import os
 import re
 import secrets
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import weakref
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence
+from typing import Callable, Iterable, Sequence
 
-HERE = Path(__file__).resolve().parent
-QEMU = "qemu-system-x86_64"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from guest_background import Background, Capture  # noqa: E402
+from guest_machine import (QEMU, CommandError, GuestError, Nic, build, default_folder, qemu_arguments,  # noqa: E402
+                           qemu_value, socket_path)
+from guest_qmp import Qmp, QmpError, connect_unix  # noqa: E402
+
+__all__ = ["Background", "Capture", "CommandError", "Guest", "GuestError", "Nic", "build", "default_folder", "wait_all"]
+
 CONSOLE_TAIL_LINES = 25
 # What the agent may need beyond a command's own limit to notice, kill and answer, on a machine with every core busy.
 AGENT_GRACE_S = 15.0
-SUN_PATH_MAX = 107
 _live: "weakref.WeakSet[Guest]" = weakref.WeakSet()
-
-
-class GuestError(Exception):
-    """Something about the guest itself went wrong; the message has the tail of its console."""
-
-
-class CommandError(AssertionError):
-    """A command in the guest ended with another exit code than 0, or not in time."""
-
-
-@dataclass
-class Nic:
-    """One virtio-net device over vhost-user; eth0, eth1 … in the guest in the order of the list.
-
-    socket: path of the vhost-user socket. server: QEMU listens there, and the virtual machine starts only once the
-    back end has connected; otherwise QEMU connects, and again every `reconnect` seconds (0: never again).
-    ip: address with prefix length; the interface is then up and has it whenever wait_ready() has returned.
-    The rest are properties of virtio-net-pci, None for QEMU's default; `extra` takes any others.
-    """
-    socket: str | os.PathLike[str]
-    mac: str | None = None
-    ip: str | None = None
-    server: bool = False
-    reconnect: int = 1
-    queues: int = 1
-    mrg_rxbuf: bool | None = None
-    indirect_desc: bool | None = None
-    event_idx: bool | None = None
-    packed: bool | None = None
-    disable_modern: bool | None = None
-    disable_legacy: bool | None = None
-    rx_queue_size: int | None = None
-    tx_queue_size: int | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
-
-    def arguments(self, index: int, mac: str) -> list[str]:
-        """QEMU's arguments for this device as the index-th NIC."""
-        path = _socket_path(self.socket)
-        # The back end may not be there yet or come back later: a client without reconnect= would give up for good.
-        side = "server=on" if self.server else f"reconnect={self.reconnect}" if self.reconnect else "server=off"
-        netdev = f"vhost-user,id=net{index},chardev=nic{index}"
-        device: dict[str, object] = {"netdev": f"net{index}", "mac": mac, "romfile": "", "addr": hex(0x10 + index)}
-        if self.queues > 1:
-            netdev += f",queues={self.queues}"
-            device["mq"] = True
-        # Without KVM QEMU 7.2 crashes in msix_set_vector_notifiers when vhost starts with MSI-X: line interrupts only.
-        device["vectors"] = 0
-        for name in ("mrg_rxbuf", "indirect_desc", "event_idx", "packed", "disable_modern", "disable_legacy",
-                     "rx_queue_size", "tx_queue_size"):
-            value = getattr(self, name)
-            if value is not None:
-                device[name.replace("_", "-") if name.startswith("disable") else name] = value
-        device.update(self.extra)
-        properties = ",".join(f"{key}={_qemu_value(value)}" for key, value in device.items())
-        return ["-chardev", f"socket,id=nic{index},path={path},{side}", "-netdev", netdev,
-                "-device", f"virtio-net-pci,{properties}"]
-
-
-def default_folder() -> Path:
-    """Where `tools/guest/build` puts its results unless told otherwise; PATCHBAY_GUEST names another folder."""
-    chosen = os.environ.get("PATCHBAY_GUEST")
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(chosen) if chosen else Path(cache) / "patchbay-guest"
-
-
-def build(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Makes kernel and root file system where that is needed, returns their folder. Quick when nothing changed."""
-    target = Path(folder) if folder else default_folder()
-    done = subprocess.run([str(HERE / "build"), "--quiet", str(target)], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=900)
-    if done.returncode != 0:
-        raise GuestError(f"can't make the guest's kernel and root file system:\n{done.stdout.strip()}")
-    return target
-
-
-def qemu_arguments(folder: Path, nics: Sequence[Nic], macs: Sequence[str], memory_mb: int, cpus: int,
-                   append: str) -> list[str]:
-    """The command line that a guest for tests and one by hand share: machine, shared memory, kernel, NICs."""
-    arguments = [
-        QEMU, "-nodefaults", "-no-user-config", "-display", "none",
-        # A small translation buffer: the default reserves up to 1 GiB for each guest.
-        "-accel", "tcg,tb-size=128", "-cpu", "max", "-smp", str(cpus), "-m", str(memory_mb),
-        # A vhost-user back end maps the guest's memory: it must be shared.
-        "-object", f"memory-backend-memfd,id=mem,size={memory_mb}M,share=on", "-machine", "q35,memory-backend=mem",
-        "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd.gz"),
-        # A panic stays on the console (panic=0); the other words save boot time under software emulation.
-        "-append", f"console=ttyS0 quiet panic=0 mitigations=off nokaslr tsc=reliable nowatchdog {append}".strip(),
-    ]
-    for index, (nic, mac) in enumerate(zip(nics, macs)):
-        arguments += nic.arguments(index, mac)
-    return arguments
 
 
 class Guest:
@@ -135,7 +47,7 @@ class Guest:
     def __init__(self, name: str, nics: Iterable[Nic] = (), *, memory_mb: int = 128, cpus: int = 1, setup: str = "",
                  append: str = "", extra_args: Sequence[str] = (), folder: str | os.PathLike[str] | None = None,
                  log_dir: str | os.PathLike[str] | None = None):
-        """name: for messages and log files. setup: shell script that runs after every boot, before wait_ready() returns.
+        """name: for messages and log files. setup: shell script that runs after each boot, before wait_ready() returns.
         append: more kernel parameters. extra_args: more QEMU arguments. folder: results of `build`, made if missing.
         log_dir: keeps NAME.console and NAME.qemu there; otherwise they go when the guest is closed."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
@@ -158,7 +70,7 @@ class Guest:
         self._started = 0.0
         self._ready = False
         self._channel: socket.socket | None = None
-        self._qmp: _Qmp | None = None
+        self._qmp: Qmp | None = None
         self._lock = threading.RLock()
         _live.add(self)
 
@@ -174,11 +86,11 @@ class Guest:
                 raise GuestError(f"guest {self.name} was closed")
             if shutil.which(QEMU) is None:
                 raise GuestError(f"{QEMU} isn't installed: apt-get install qemu-system-x86")
-            if self.folder is None:
-                self.folder = build()
+            if self.folder is None or not (self.folder / "initrd.gz").exists():
+                self.folder = build(self.folder)
             arguments = qemu_arguments(self.folder, self.nics, self.macs, self.memory_mb, self.cpus, self.append) + [
                 "-name", f"patchbay-guest-{self.name}",
-                "-chardev", f"file,id=console,path={_qemu_value(str(self.console_log))},append=on",
+                "-chardev", f"file,id=console,path={qemu_value(str(self.console_log))},append=on",
                 "-serial", "chardev:console",
                 "-device", "virtio-serial-pci,id=agentbus,vectors=0,addr=0x8",
                 "-chardev", f"socket,id=agent,path={self._agent_path()},server=on,wait=off",
@@ -232,25 +144,23 @@ class Guest:
 
     def reset(self, timeout: float = 60.0) -> "Guest":
         """Presses the reset button (QMP system_reset), waits until the guest is back."""
-        with self._lock:
-            self._monitor().wait_reset(lambda qmp: qmp.execute("system_reset"), self._deadline(timeout))
-            return self._after_reset(timeout)
+        deadline = time.monotonic() + timeout
+        return self._reset_by(lambda: self._monitor(deadline).execute("system_reset", deadline), deadline)
 
     def reboot(self, timeout: float = 60.0) -> "Guest":
         """Lets the guest reboot itself, waits until it is back."""
-        with self._lock:
-            self._monitor().wait_reset(lambda _: self._send("reboot -f", 60), self._deadline(timeout))
-            return self._after_reset(timeout)
+        deadline = time.monotonic() + timeout
+        return self._reset_by(lambda: self._send("reboot -f", 60, deadline), deadline)
 
     def shutdown(self, timeout: float = 20.0) -> None:
         """Lets the guest power itself off; QEMU is killed if it hasn't ended in time."""
         with self._lock:
             if self.alive() and self._ready:
                 try:
-                    self._send("poweroff -f", 60)
+                    self._send("poweroff -f", 60, time.monotonic() + timeout)
                     assert self.process is not None
                     self.process.wait(timeout)
-                except (OSError, GuestError, subprocess.TimeoutExpired):
+                except (TimeoutError, GuestError, subprocess.TimeoutExpired):
                     pass
             self.kill()
 
@@ -290,7 +200,8 @@ class Guest:
             except TimeoutError:
                 raise self._error(f"no answer within {timeout + AGENT_GRACE_S:g} s to: {script}") from None
         if code is None:
-            raise CommandError(f"guest {self.name}: not done after {timeout:g} s: {script}\n{output.decode(errors='replace')}")
+            text = output.decode(errors="replace")
+            raise CommandError(f"guest {self.name}: not done after {timeout:g} s: {script}\n{text}")
         return code, output
 
     def check(self, command: str | Sequence[str], timeout: float = 30.0) -> str:
@@ -308,7 +219,7 @@ class Guest:
             if code == 0:
                 return output
             if time.monotonic() >= deadline:
-                raise CommandError(f"guest {self.name}: still exit code {code} after {timeout:g} s: {command}\n{output}")
+                raise CommandError(f"guest {self.name}: still {code} after {timeout:g} s: {command}\n{output}")
             time.sleep(interval)
 
     def spawn(self, command: str | Sequence[str]) -> "Background":
@@ -318,9 +229,25 @@ class Guest:
         self.write_file(f"{base}.sh", script.encode() + b"\n")
         # The wrapper outlives the signals that stop() sends to the group, so that there is an exit code in the end. The
         # subshell keeps the wrapper's own remarks ("Terminated") out of the command's output.
-        wrapper = f"trap : INT TERM HUP; (exec sh {base}.sh >{base}.out 2>&1); echo $? >{base}.tmp; mv {base}.tmp {base}.rc"
+        wrapper = (f"trap : INT TERM HUP; (exec sh {base}.sh >{base}.out 2>&1); "
+                   f"echo $? >{base}.tmp; mv {base}.tmp {base}.rc")
         pid = self.check(f"setsid sh -c '{wrapper}' >/dev/null 2>&1 </dev/null & echo $!")
         return Background(self, script, base, int(pid))
+
+    def capture(self, interface: str = "eth0", expression: str = "", options: str = "") -> Capture:
+        """Starts tcpdump on an interface; when it returns, every frame that passes is taken."""
+        path = f"/tmp/capture-{secrets.token_hex(6)}.pcap"
+        # Without --immediate-mode the kernel hands frames over in blocks, and a tcpdump that ends loses the last one.
+        process = self.spawn(f"exec tcpdump -i {interface} -n -U --immediate-mode {options} -w {path} "
+                             f"{shlex.quote(expression)}")
+        try:
+            self.wait_until(f"grep -q 'listening on' {process.base}.out || test -e {process.base}.rc")
+            if not process.running():
+                raise CommandError(f"guest {self.name}: tcpdump ended:\n{process.output()}")
+        except BaseException:
+            process.stop("KILL")
+            raise
+        return Capture(process, path)
 
     def write_file(self, path: str, data: bytes) -> None:
         """Writes a file in the guest."""
@@ -349,7 +276,7 @@ class Guest:
     # The channel
 
     def _exchange(self, script: str, limit: float, deadline: float) -> tuple[int | None, bytes]:
-        """One request, one reply; the exit code is None when the agent killed the script. TimeoutError at the deadline."""
+        """One request, one reply; the exit code is None when the agent killed the script. May raise TimeoutError."""
         done = False
         try:
             token = self._send(script, limit, deadline)
@@ -371,9 +298,8 @@ class Guest:
                 # The next request starts on a fresh connection, where nothing is half sent.
                 self._disconnect()
 
-    def _send(self, script: str, limit: float, deadline: float | None = None) -> str:
+    def _send(self, script: str, limit: float, deadline: float) -> str:
         """Sends a request, returns its token."""
-        deadline = deadline or self._deadline(30)
         payload = script.encode() + b"\n#."
         if b"\0" in payload:
             raise ValueError("a shell script has no NUL bytes")
@@ -407,7 +333,7 @@ class Guest:
     def _connect(self, deadline: float) -> socket.socket:
         """The connection to the agent's port; QEMU makes the socket a moment after its start."""
         while self._channel is None:
-            self._channel = _connect_unix(self._agent_path())
+            self._channel = connect_unix(self._agent_path())
             if self._channel is None:
                 self._alive_before(deadline)
                 time.sleep(0.02)
@@ -436,28 +362,30 @@ class Guest:
 
     # Help
 
-    def _deadline(self, timeout: float) -> float:
-        return time.monotonic() + timeout
-
     def _agent_path(self) -> str:
-        return _socket_path(self.work / "agent")
+        return socket_path(self.work / "agent")
 
     def _qmp_path(self) -> str:
-        return _socket_path(self.work / "qmp")
+        return socket_path(self.work / "qmp")
 
-    def _monitor(self) -> "_Qmp":
+    def _monitor(self, deadline: float) -> Qmp:
         if not self.alive():
             raise self._error("QEMU isn't running")
         if self._qmp is None:
-            self._qmp = _Qmp(self)
+            self._qmp = Qmp(self._qmp_path(), deadline)
         return self._qmp
 
-    def _after_reset(self, timeout: float) -> "Guest":
-        # All that the old system said was said on this connection; the new one must not find half a request on it.
-        self._disconnect()
-        self._ready = False
-        self._started = time.monotonic()
-        return self.wait_ready(timeout)
+    def _reset_by(self, action: Callable[[], object], deadline: float) -> "Guest":
+        with self._lock:
+            try:
+                self._monitor(deadline).wait_reset(action, deadline)
+            except (QmpError, TimeoutError) as error:
+                raise self._error(str(error) or "no answer in time") from None
+            # All that the old system said was said on this connection; the new one must not find half a request on it.
+            self._disconnect()
+            self._ready = False
+            self._started = time.monotonic()
+            return self.wait_ready(max(1.0, deadline - time.monotonic()))
 
     def _disconnect(self) -> None:
         if self._channel is not None:
@@ -482,31 +410,6 @@ class Guest:
         return GuestError(f"guest {self.name}: {text}\n{self.console_tail()}")
 
 
-class Background:
-    """A process group in the guest that Guest.spawn() made."""
-
-    def __init__(self, guest: Guest, command: str, base: str, pid: int):
-        self.guest, self.command, self.base, self.pid = guest, command, base, pid
-
-    def output(self) -> str:
-        """What it has written so far to stdout and stderr."""
-        return self.guest.read_file(f"{self.base}.out").decode(errors="replace")
-
-    def running(self) -> bool:
-        return self.guest.run(f"test -e {self.base}.rc")[0] != 0
-
-    def wait(self, timeout: float = 30.0) -> int:
-        """Waits for its end, returns its exit code."""
-        return int(self.guest.wait_until(f"cat {self.base}.rc 2>/dev/null", timeout))
-
-    def stop(self, signal_name: str = "TERM", timeout: float = 30.0) -> int:
-        """Signals the whole group unless it has ended, waits until nothing of it is left (a capture is then complete),
-        returns the exit code. Shells make background processes ignore SIGINT, so that one stops nothing."""
-        self.guest.run(f"test -e {self.base}.rc || kill -s {signal_name} -- -{self.pid}")
-        self.guest.wait_until(f"test -e {self.base}.rc && ! kill -s 0 -- -{self.pid} 2>/dev/null", timeout)
-        return self.wait(timeout)
-
-
 def wait_all(guests: Iterable[Guest], timeout: float = 90.0) -> None:
     """Starts the guests that don't run yet, all at once, and waits until all are ready."""
     deadline = time.monotonic() + timeout
@@ -516,94 +419,6 @@ def wait_all(guests: Iterable[Guest], timeout: float = 90.0) -> None:
             guest.start()
     for guest in every:
         guest.wait_ready(max(1.0, deadline - time.monotonic()))
-
-
-class _Qmp:
-    """QEMU's monitor, as little of it as a reset needs."""
-
-    def __init__(self, guest: Guest):
-        self.guest = guest
-        self.buffer = b""
-        self.resets = 0
-        deadline = time.monotonic() + 30
-        while (connection := _connect_unix(guest._qmp_path())) is None:
-            guest._alive_before(deadline)
-            time.sleep(0.02)
-        self.socket = connection
-        try:
-            self._next("QMP", deadline)
-            self.execute("qmp_capabilities")
-        except BaseException:
-            self.close()
-            raise
-
-    def execute(self, command: str, timeout: float = 30.0) -> object:
-        self.socket.settimeout(timeout)
-        self.socket.sendall(json.dumps({"execute": command}).encode() + b"\n")
-        return self._next("return", time.monotonic() + timeout)["return"]
-
-    def wait_reset(self, action, deadline: float) -> None:
-        """Calls action(self), then waits for the event that says that the machine was reset."""
-        # One reboot of Linux makes two of these events: the second one of the last time may lie here still.
-        self.execute("query-status")
-        seen = self.resets
-        action(self)
-        while self.resets == seen:
-            self._next("event", deadline)
-
-    def close(self) -> None:
-        self.socket.close()
-
-    def _next(self, key: str, deadline: float) -> dict:
-        """The next message that has the key; events on the way are noted."""
-        while True:
-            line, found, rest = self.buffer.partition(b"\n")
-            if found:
-                self.buffer = rest
-                message = json.loads(line)
-                if message.get("event") == "RESET":
-                    self.resets += 1
-                if "error" in message:
-                    raise self.guest._error(f"QEMU's monitor: {message['error'].get('desc')}")
-                if key in message:
-                    return message
-                continue
-            self.socket.settimeout(0.5)
-            try:
-                data = self.socket.recv(65536)
-                if not data:
-                    raise self.guest._error("QEMU closed its monitor")
-                self.buffer += data
-            except TimeoutError:
-                try:
-                    self.guest._alive_before(deadline)
-                except TimeoutError:
-                    raise self.guest._error(f"QEMU's monitor sent no '{key}' in time") from None
-
-
-def _connect_unix(path: str) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(5)
-        connection.connect(path)
-        return connection
-    except OSError:
-        connection.close()
-        return None
-
-
-def _socket_path(path: str | os.PathLike[str]) -> str:
-    text = os.path.abspath(path)
-    if len(os.fsencode(text)) > SUN_PATH_MAX:
-        raise ValueError(f"a Unix socket's path has at most {SUN_PATH_MAX} bytes: {text}")
-    return _qemu_value(text)
-
-
-def _qemu_value(value: object) -> str:
-    """A value in one of QEMU's option lists: on/off for bool, commas doubled."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value).replace(",", ",,")
 
 
 def _mac(name: str, index: int) -> str:
