@@ -20,7 +20,8 @@ static const char usage[] =
     "  --port NAME=SOCKETPATH[,server][,queue_size=256][,mrg=0|1][,in_order=0|1][,packed=0|1]\n"
     "                        [,vectorized=0|1][,buf=BYTES][,segs=1..8]\n"
     "  --port NAME=dev:DEVARGS      for example dev:net_tap0,iface=tap7\n"
-    "  --stream A>B[,C…]            frames go in at A and must come out at B (or at one of B, C, …); repeat\n"
+    "  --stream A>B[,C…]            frames go in at A and must come out at B (or at one of B, C, …); repeat.\n"
+    "                               rate: 'A>' only sends\n"
     "  --monitor NAME               a port that receives copies; repeat\n"
     "  --reflect IN:OUT             act as an appliance between two ports, both ways, in order, without loss\n"
     "  --size N|imix|random[:MAX]   bytes with frame check sequence, 64…9216 (64 is 60 bytes sent); random:\n"
@@ -249,6 +250,8 @@ static int parse_stream(struct config *config, char *text)
     *spec = (struct stream_spec){0};
     if (find_port(config, "--stream", name, &spec->tx) != 0)
         return EXIT_USAGE;
+    if (*rest == '\0')
+        rest = NULL;
     while ((name = strsep(&rest, ",")) != NULL) {
         uint16_t index;
         if (find_port(config, "--stream", name, &index) != 0)
@@ -320,6 +323,10 @@ static int check_roles(const struct config *config)
         const struct stream_spec *stream = &config->streams[i];
         if (((stream->rx_mask | 1u << stream->tx) & reflected) != 0) {
             warnx("--stream: an appliance's arm can't be the end of a stream too");
+            return EXIT_USAGE;
+        }
+        if (stream->rx_mask == 0 && config->mode == TRAFFIC_CHECK) {
+            warnx("--stream: a checked stream needs a receiver, FROM>TO");
             return EXIT_USAGE;
         }
         if ((stream->rx_mask & config->monitor_mask) != 0) {

@@ -176,12 +176,10 @@ static int port_probe(struct traffic *t, unsigned index, double deadline)
                  index, spec->target, spec->queue_size, spec->mrg, spec->in_order, spec->packed, spec->vectorized,
                  index + 1, spec->server ? ",server=1" : "");
     }
-    if (!spec->is_dev && spec->server) {
-        r = server_path_clear(port);
-        if (r < 0)
-            return r;
-    }
     for (;;) {
+        // Each try, since DPDK leaves its socket behind when the first connection breaks off.
+        if (!spec->is_dev && spec->server && (r = server_path_clear(port)) < 0)
+            return r;
         bool there = spec->is_dev || spec->server || stat(spec->target, &status) == 0;
         if (there) {
             interrupt_after(deadline - now_s() > 0.1 ? deadline - now_s() : 0.1);
@@ -190,10 +188,12 @@ static int port_probe(struct traffic *t, unsigned index, double deadline)
             if (r == 0)
                 break;
         }
-        if (traffic_stop != 0)
-            return -EINTR;
-        if (spec->is_dev || now_s() >= deadline) {
-            if (spec->is_dev)
+        if (traffic_stop != 0 || spec->is_dev || now_s() >= deadline) {
+            if (!spec->is_dev && spec->server)
+                server_path_clear(port);
+            if (traffic_stop != 0)
+                warnx("port %s: interrupted", spec->name);
+            else if (spec->is_dev)
                 warnx("port %s: DPDK can't open '%s': %s", spec->name, devargs, strerror(r < 0 ? -r : ENODEV));
             else
                 warnx("port %s: no vhost-user back end %s %s within %g s", spec->name,
