@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "command.h"
+#include "verbs.h"
+
+#include <stdio.h>
+
+#include "output.h"
+#include "text.h"
+
+const struct option_spec global_options[] = {
+    {"socket", "PATH", "the daemon's socket (PATCHBAY_SOCKET, else /run/patchbay/api.sock)", false},
+    {"network", "NETWORK", "the network of the wires and ports that are named (default)", false},
+    {"json", NULL, "the daemon's own JSON instead of text", false},
+    {"no-color", NULL, "no colours; NO_COLOR in the environment does the same", false},
+    {"timeout", "SECONDS", "how long to wait for an answer (30)", false},
+    {"help", NULL, "help, for the command if there is one", false},
+    {0},
+};
+
+// Options that several commands have are written once.
+#define OWNER                                                               \
+    {                                                                       \
+        "owner", "OWNER", "whose it is, e.g. the VM's id; free text", false \
+    }
+#define LABEL                                 \
+    {                                         \
+        "label", "KEY=VALUE", "a label", true \
+    }
+#define DETACH                                                                                 \
+    {                                                                                          \
+        "detach", NULL, "even if it is used: wire ends become empty, Ts are turned off", false \
+    }
+#define NAMES                                               \
+    {                                                       \
+        "names", NULL, "the names alone, one a line", false \
+    }
+#define BEFORE                                                         \
+    {                                                                  \
+        "before", "TEE", "next to this T, on the side of end a", false \
+    }
+#define AFTER                                                         \
+    {                                                                 \
+        "after", "TEE", "next to this T, on the side of end b", false \
+    }
+#define QUIET                                                                                      \
+    {                                                                                              \
+        "quiet-ms", "MS", "a bump that is taken out has drained after so much silence (10)", false \
+    }
+#define DRAIN                                                                     \
+    {                                                                             \
+        "drain-ms", "MS", "and at the latest after this (200); 0: at once", false \
+    }
+#define FORCE                                                                               \
+    {                                                                                       \
+        "force", NULL, "insert the bump even if an arm is down, which cuts the wire", false \
+    }
+#define READY                                                                   \
+    {                                                                           \
+        "when-ready", NULL, "insert the bump as soon as its arms are up", false \
+    }
+#define END \
+    {       \
+        0   \
+    }
+
+static const struct option_spec plug_options[] = {
+    {"port", "PORT", "the port's name, if not the vif's", false},
+    {"vlan", "VLAN", "the port is this tag of the vif (1-4094); several ports may then share it", false},
+    OWNER,
+    LABEL,
+    END,
+};
+static const struct option_spec qemu_options[] = {
+    {"qemu", NULL, "print QEMU's options", false},
+    {"memory", "SIZE", "the guest's memory, e.g. 512M (the default) or 4G; none: leave memory out", false},
+    {"no-kvm", NULL, "for a guest without KVM: no MSI-X, on which QEMU 7.2 crashes then", false},
+    END,
+};
+static const struct option_spec detach_options[] = {DETACH, END};
+static const struct option_spec wire_add_options[] = {
+    {"on-full", "wait|drop", "what to do when the receiver has no room (wait)", false},
+    {"stall-ms", "MS", "how long to wait for a receiver before frames are dropped (100)", false},
+    {"admin", "up|down", "down: frames stop at once (up)", false},
+    LABEL,
+    END,
+};
+static const struct option_spec drain_options[] = {QUIET, DRAIN, END};
+static const struct option_spec names_options[] = {NAMES, END};
+static const struct option_spec tap_options[] = {
+    {"out", "PORT", "copies of frames from b to a go to this port", false},
+    {"direction", "both|a-to-b|b-to-a", "which frames are copied (both)", false},
+    BEFORE,
+    AFTER,
+    LABEL,
+    END,
+};
+static const struct option_spec bump_options[] = {
+    {"on-failure", "open|closed", "what becomes of frames when an arm is down: pass it by, or stop (closed)", false},
+    {"stall-ms", "MS", "how long to wait for the appliance before frames are dropped (10)", false},
+    FORCE,
+    READY,
+    BEFORE,
+    AFTER,
+    LABEL,
+    END,
+};
+static const struct option_spec tee_set_options[] = {FORCE, READY, QUIET, DRAIN, END};
+static const struct option_spec move_options[] = {BEFORE, AFTER, END};
+static const struct option_spec vif_options[] = {OWNER, LABEL, END};
+static const struct option_spec port_options[] = {
+    {"vif", "VIF", "the vif behind it (none: the port is empty)", false},
+    {"vlan", "VLAN", "the port is this tag of the vif (1-4094)", false},
+    LABEL,
+    END,
+};
+static const struct option_spec label_options[] = {LABEL, END};
+static const struct option_spec stats_options[] = {
+    {"vif", "VIF", "of this vif", false},
+    {"watch", "[SECONDS]", "rates, again and again (every second)", false},
+    {"count", "N", "with --watch: end after N intervals", false},
+    END,
+};
+
+#define SET_HELP "KEY= sets the default again, label.KEY=VALUE a label. Keys: "
+
+static int help_run(struct call *call);
+
+const struct command commands[] = {
+    {"plug", "NAME KIND[:TARGET]", NULL, plug_options, "make a vif and the port of the same name",
+     "KIND:TARGET is vhost:PATH (connects to QEMU's server=on socket), vhost-server:PATH (listens), dev:DEVARGS (any "
+     "DPDK device), kernel-new:INTERFACE (makes a kernel TAP interface) or none. A vif that exists with this kind and "
+     "target is used; if the port is refused, a vif that was made for it is taken away again.",
+     plug_run},
+    {"plug", "VIF...", "qemu", qemu_options, "print the QEMU options for these vifs",
+     "The memory's options, which come once, and a chardev, netdev and virtio-net-pci device for each, whose MAC "
+     "address follows from the vif's name. QEMU must be given all NICs of a guest in one command.",
+     qemu_run},
+    {"unplug", "NAME", NULL, detach_options, "remove a port and its vif", "A vif that other ports share stays.",
+     plug_unplug},
+    {"wire add", "NAME A B", NULL, wire_add_options, "make a wire between two ports", "An end may be -, for none.",
+     wire_add},
+    {"wire replug", "WIRE a|b PORT", NULL, NULL, "move one end to another port",
+     "The Ts and the counters stay with the wire.", wire_replug},
+    {"wire unplug", "WIRE a|b", NULL, NULL, "leave one end empty", "", wire_unplug},
+    {"wire up", "WIRE", NULL, NULL, "let frames pass", "", wire_up},
+    {"wire down", "WIRE", NULL, NULL, "stop frames", "", wire_down},
+    {"wire set", "WIRE KEY=VALUE...", NULL, NULL, "change a wire", SET_HELP "admin, on_full, stall_ms.", wire_set},
+    {"wire rm", "WIRE", NULL, NULL, "remove a wire with its Ts", "Ports and vifs stay.", wire_rm},
+    {"wire ls", "", NULL, names_options, "list wires", "", wire_ls},
+    {"tap add", "WIRE PORT [NAME]", NULL, tap_options, "copy a wire's frames to a port",
+     "NAME defaults to the port's without a trailing -in, the place to last.", tee_add_tap},
+    {"tap rm", "WIRE TEE", NULL, NULL, "remove a tap", "", tee_rm_tap},
+    {"bump add", "WIRE PORT OUT_PORT [NAME]", NULL, bump_options, "lead a wire through an appliance with two arms",
+     "Frames from a to b go into PORT and come back from OUT_PORT. NAME defaults to PORT's without a trailing -in, "
+     "the place to last.",
+     tee_add_bump},
+    {"bump rm", "WIRE TEE", NULL, drain_options, "take a bump out",
+     "Waits until the appliance has given back what it holds.", tee_rm_bump},
+    {"tee set", "WIRE TEE KEY=VALUE...", NULL, tee_set_options, "change a T",
+     SET_HELP "mode (tap, bump, off), port, out_port, direction, on_failure, stall_ms.", tee_set},
+    {"tee move", "WIRE TEE", NULL, move_options, "move a T along its wire", "", tee_move},
+    {"tee ls", "WIRE", NULL, names_options, "list a wire's Ts, in order", "", tee_ls},
+    {"vif add", "NAME KIND[:TARGET]", NULL, vif_options, "make a vif without a port", "Kinds: see plug.", vif_add},
+    {"vif set", "VIF KEY=VALUE...", NULL, NULL, "change a vif", SET_HELP "owner.", vif_set},
+    {"vif show", "VIF", NULL, NULL, "show a vif", "", vif_show},
+    {"vif rm", "VIF", NULL, detach_options, "remove a vif", "", vif_rm},
+    {"vif ls", "", NULL, names_options, "list vifs", "", vif_ls},
+    {"port add", "NAME", NULL, port_options, "make a port", "", port_add},
+    {"port set", "PORT KEY=VALUE...", NULL, NULL, "change a port", SET_HELP "vif, vlan.", port_set},
+    {"port show", "PORT", NULL, NULL, "show a port", "", port_show},
+    {"port rm", "PORT", NULL, detach_options, "remove a port", "Its vif stays.", port_rm},
+    {"port ls", "", NULL, names_options, "list ports", "", port_ls},
+    {"network add", "NAME", NULL, label_options, "make a network", "", network_add},
+    {"network rm", "NETWORK", NULL, NULL, "remove an empty network", "", network_rm},
+    {"network ls", "", NULL, names_options, "list networks", "", network_ls},
+    {"show", "[WIRE]", NULL, NULL, "draw the wires with their states",
+     "Failures come first. Without --network, of all networks, and all vifs and ports as tables; with WIRE, this one "
+     "in "
+     "detail.",
+     show_run},
+    {"stats", "[WIRE]", NULL, stats_options, "show counters", "Without WIRE or --vif, a line a wire and the workers.",
+     stats_run},
+    {"version", "", NULL, NULL, "show the versions of patchbay and patchbayd", "", version_run},
+    {"help", "[COMMAND...]", NULL, NULL, "explain commands", "", help_run},
+};
+const size_t command_count = sizeof(commands) / sizeof(*commands);
+
+static int help_run(struct call *call)
+{
+    const char *words = "";
+    for (size_t i = 0; i < call->argument_count; i++)
+        words = text_format("%s%s%s", words, i == 0 ? "" : " ", call->arguments[i]);
+    if (help_print(words) > 0)
+        return EXIT_DONE;
+    return command_misused(call->command, "there is no command \"%s\"; patchbay --help lists all", text_clean(words));
+}

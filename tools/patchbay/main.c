@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "command.h"
+#include "output.h"
+#include "patchbay/limits.h"
+#include "text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int run(int argc, char *argv[])
+{
+    const char *socket = getenv("PATCHBAY_SOCKET");
+    struct call call = {
+        .client = {.socket = socket != NULL && *socket != '\0' ? socket : "/run/patchbay/api.sock", .timeout_s = 30},
+        .network = "default",
+    };
+    // For the build and its tests only, hence in no help.
+    if (argc == 2 && strcmp(argv[1], "--dump-man") == 0) {
+        document_man();
+        return EXIT_DONE;
+    }
+    if (argc == 2 && strcmp(argv[1], "--dump-completion") == 0) {
+        completion_print();
+        return EXIT_DONE;
+    }
+    int code = command_parse(argc, argv, &call);
+    if (code != EXIT_DONE || call.command == NULL)
+        return code;
+    call.client.json = call.json;
+    if (strlen(call.client.socket) > LIMIT_SOCKET_PATH_LEN) {
+        output_complain("the socket's path is too long: at most %d bytes", LIMIT_SOCKET_PATH_LEN);
+        return EXIT_USAGE;
+    }
+    code = call.command->run(&call);
+    client_close(&call.client);
+    return code;
+}
+
+int main(int argc, char *argv[])
+{
+    output_start();
+    int code = output_finish(run(argc, argv));
+    text_release(0);
+    return code;
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "client.h"
+#include "field.h"
+#include "output.h"
+#include "text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// What the command line can do about a refusal; the daemon's messages speak of
+// the API.
+static const struct {
+    const char *code, *hint;
+} hints[] = {
+    {"InUse", "--detach takes it out of the wires and Ts that use it"},
+    {"BumpDown", "--when-ready inserts it once its arms are up, --force at once"},
+    {"BumpNeedsOut", "patchbay tee set WIRE TEE out_port=PORT names its second arm"},
+    {"Immutable", "remove it and make it again"},
+    {"Stale", "somebody else changed it meanwhile: try again"},
+    {"Internal", "the daemon's log has more"},
+};
+
+// Where a user of the object is, as the verbs of this program name it.
+static const char *describe_user(const json_t *user)
+{
+    const char *kind = field_text(user, "kind", "?");
+    const char *network = field_text(user, "network", "default");
+    const char *prefix = strcmp(network, "default") == 0 ? "" : text_format("%s/", network);
+    const char *name = field_text(user, strcmp(kind, "tee") == 0 ? "wire" : kind, "?");
+    const char *as = field_text(user, "as", NULL);
+    if (strcmp(kind, "tee") == 0)
+        return text_format("T %s of wire %s%s%s%s", field_text(user, "tee", "?"), prefix, name,
+                           as == NULL ? "" : " as ", as == NULL ? "" : as);
+    return text_format("%s %s%s%s%s", kind, prefix, name, as == NULL ? "" : " as end ", as == NULL ? "" : as);
+}
+
+// Whether the daemon speaks an older API than this program; fills in its
+// version ("0.9").
+static bool daemon_is_older(struct client *client, const char **version)
+{
+    struct reply reply = {0};
+    unsigned major = 0, minor = 0;
+    struct client quiet = *client;
+    quiet.curl = NULL;
+    quiet.json = false;
+    bool known = client_send(&quiet, "GET", client_path("version", NULL), NULL, 0, &reply) == EXIT_DONE &&
+                 sscanf(field_text(reply.body, "api", ""), "%u.%u", &major, &minor) == 2;
+    client_clear(&reply);
+    client_close(&quiet);
+    *version = text_format("%u.%u", major, minor);
+    // As one number: compilers remark on a comparison with a minor of 0.
+    return known &&
+           ((unsigned long long)major << 32 | minor) < ((unsigned long long)CLIENT_API_MAJOR << 32 | CLIENT_API_MINOR);
+}
+
+// An unknown path or field may mean that the daemon predates it; an unknown
+// name never does.
+static bool may_be_age(const struct reply *reply, const char *code)
+{
+    return reply->status == 405 || strcmp(code, "UnknownField") == 0 || strcmp(code, "MethodNotAllowed") == 0 ||
+           (reply->status == 404 && strcmp(code, "NotFound") != 0) ||
+           (reply->status == 404 && strcmp(field_text(reply->body, "error.field", ""), "path") == 0);
+}
+
+int client_refused(struct client *client, const struct reply *reply)
+{
+    const char *code = field_text(reply->body, "error.code", "");
+    const char *message = field_text(reply->body, "error.message", NULL);
+    const char *field = field_text(reply->body, "error.field", NULL);
+    const char *version = NULL;
+    if (client->json)
+        output_json(reply->body);
+    if (message == NULL)
+        message = text_format("the daemon refused with HTTP %ld and gave no reason", reply->status);
+    if (may_be_age(reply, code) && daemon_is_older(client, &version)) {
+        const char *what = field == NULL || strcmp(field, "path") == 0 ? "such command" : text_format("\"%s\"", field);
+        output_complain("daemon %s has no %s (this patchbay speaks API %d.%d): upgrade patchbayd. It said: %s",
+                        text_clean(version), text_clean(what), CLIENT_API_MAJOR, CLIENT_API_MINOR, text_clean(message));
+        return EXIT_UNSUPPORTED;
+    }
+    output_complain("%s", text_clean(message));
+    for (size_t i = 0; i < field_size(reply->body, "error.details.used_by"); i++)
+        fprintf(stderr, "  used by %s\n",
+                text_clean(describe_user(field_item(reply->body, "error.details.used_by", i))));
+    for (size_t i = 0; i < sizeof(hints) / sizeof(*hints); i++)
+        if (strcmp(hints[i].code, code) == 0)
+            fprintf(stderr, "  %s\n", hints[i].hint);
+    return reply->status == 472 || strcmp(code, "CapNotSupported") == 0 ? EXIT_UNSUPPORTED : EXIT_REFUSED;
+}
