@@ -100,7 +100,7 @@ static int check_bumps(const struct model *model, struct wire *next, const struc
             tee->mode = TEE_OFF;
             tee->when_ready = true;
         } else if (!options->force) {
-            char path[sizeof("tees[16].out_port") + 8];
+            char path[48];
             snprintf(path, sizeof(path), "tees[%zu].%s", i, field);
             return error_set(
                 error, PATCHBAY_ERROR_BUMP_DOWN, path,

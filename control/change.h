@@ -35,7 +35,11 @@ struct change_options {
     void *context;
 };
 
-#define CHANGE_OPTIONS_DEFAULT ((struct change_options){.when_ready = -1, .slot = VIF_SLOT_NONE})
+// Initialises one.
+#define CHANGE_OPTIONS_DEFAULT                  \
+    {                                           \
+        .when_ready = -1, .slot = VIF_SLOT_NONE \
+    }
 
 // Puts a version made by request_decode (PUT) or request_patch. Always takes ownership of next, which gets the uid
 // and slot of the version that it replaces; Ts that keep their name keep their uid. options may be NULL: the defaults.
