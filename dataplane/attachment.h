@@ -26,6 +26,36 @@ struct attachment {
 
     // Cold: the library's side.
     int vid;
+    int watches[GUEST_MEMORY_REGIONS]; // handles of sigbus.h
+    struct vif *vif;
 };
+
+// Makes an attachment of what the library holds for the connection vid, for
+// the first queue_pairs of its pairs; enabled says of each ring (2 × pair: to
+// the guest, 2 × pair + 1: from it) whether the front end wants it processed.
+// A memory table must be there. The caller owns it: attachment_free. Returns
+// NULL with why in reason (size bytes), for the vif's state.
+struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled, char *reason,
+                                     size_t reason_size);
+
+// Tells the library where the rings stand, so that it tells the guest. No
+// worker uses the attachment any more.
+void attachment_push(const struct attachment *attachment);
+
+// Frees it; closes its file descriptors. No worker uses it any more.
+void attachment_free(struct attachment *attachment);
+
+// Why a vif is broken whose memory has vanished; static.
+extern const char attachment_memory_gone[];
+
+// The ring of the library's number.
+static inline struct virtqueue *attachment_ring(struct attachment *attachment, unsigned ring)
+{
+    return ring % 2 == 0 ? &attachment->queues[ring / 2].to_guest : &attachment->queues[ring / 2].from_guest;
+}
+
+// True if the guest's memory is all zeros where a running guest has something:
+// the front end didn't share it. A guess; reads guest memory.
+bool attachment_is_empty(const struct attachment *attachment);
 
 #endif

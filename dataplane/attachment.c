@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Making an attachment from what librte_vhost holds, and freeing it. The
+// library has checked some of it; here everything is checked that a worker
+// relies on, since the library's checks have gaps (a ring whose last part lies
+// outside the memory keeps its address, a size may change after the address).
+
+#include "attachment.h"
+
+#include "eal.h"
+#include "sigbus.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+#include <rte_vhost.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char attachment_memory_gone[] = "its shared memory was truncated, or huge pages ran out: restart the VM";
+
+enum { RING_SIZE_MAX = 32768 }; // virtio 1.2, 2.7
+
+static int by_size_descending(const void *a, const void *b)
+{
+    uint64_t one = ((const struct guest_region *)a)->size;
+    uint64_t other = ((const struct guest_region *)b)->size;
+
+    return one < other ? 1 : one > other ? -1 : 0;
+}
+
+// Takes the regions over, the largest first, since a lookup goes from the front.
+static int load_memory(struct guest_memory *memory, int vid, char *reason, size_t reason_size)
+{
+    struct rte_vhost_memory *table = NULL;
+
+    if (rte_vhost_get_mem_table(vid, &table) != 0) {
+        snprintf(reason, reason_size, "out of memory");
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < table->nregions && memory->count < GUEST_MEMORY_REGIONS; i++) {
+        const struct rte_vhost_mem_region *from = &table->regions[i];
+
+        if (from->size == 0)
+            continue;
+        if (from->guest_phys_addr + (from->size - 1) < from->guest_phys_addr) {
+            snprintf(reason, reason_size, "a region of the guest's memory goes beyond the end of the address space");
+            free(table);
+            return -EINVAL;
+        }
+        memory->regions[memory->count++] =
+            (struct guest_region){from->guest_phys_addr, from->size, from->host_user_addr - from->guest_phys_addr};
+    }
+    free(table);
+    if (memory->count == 0) {
+        snprintf(reason, reason_size, "the front end shared no memory: QEMU needs share=on for the guest's memory");
+        return -EINVAL;
+    }
+    qsort(memory->regions, memory->count, sizeof(memory->regions[0]), by_size_descending);
+    for (uint32_t i = 0; i < memory->count; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            const struct guest_region *a = &memory->regions[i];
+            const struct guest_region *b = &memory->regions[k];
+
+            if (a->guest <= b->guest + (b->size - 1) && b->guest <= a->guest + (a->size - 1)) {
+                snprintf(reason, reason_size, "two regions of the guest's memory overlap");
+                return -EINVAL;
+            }
+        }
+    }
+    return 0;
+}
+
+// True if the host range [address, address + size) lies in one region.
+static bool is_in_memory(const struct guest_memory *memory, const void *address, size_t size)
+{
+    for (uint32_t i = 0; i < memory->count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        uint64_t into = (uint64_t)(uintptr_t)address - (region->guest + region->offset);
+
+        if (into < region->size)
+            return size <= region->size - into;
+    }
+    return false;
+}
+
+// A descriptor of our own for the library's eventfd, since it closes its own
+// while workers may still use it. Returns -1 for none and for what isn't an
+// eventfd: a write to it could block a worker or go anywhere.
+static int dup_eventfd(const struct vif *vif, int fd, const char *what)
+{
+    char path[32], target[32];
+    ssize_t len;
+    int flags, own;
+
+    if (fd < 0)
+        return -1;
+    own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0) {
+        eal_log_limited(LOG_LEVEL_ERROR, vif->slot, "dup", "vif %s: no file descriptor for its %s eventfd: %s",
+                        vif->name, what, strerror(errno));
+        return -1;
+    }
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", own);
+    len = readlink(path, target, sizeof(target));
+    if (len != (ssize_t)strlen("anon_inode:[eventfd]") || memcmp(target, "anon_inode:[eventfd]", (size_t)len) != 0) {
+        eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "eventfd",
+                        "vif %s: the front end's %s descriptor is no eventfd; it isn't used", vif->name, what);
+        close(own);
+        return -1;
+    }
+    flags = fcntl(own, F_GETFL);
+    if (flags < 0 || fcntl(own, F_SETFL, flags | O_NONBLOCK) != 0) {
+        close(own);
+        return -1;
+    }
+    return own;
+}
+
+static int load_ring(struct attachment *attachment, unsigned ring, bool enabled, char *reason, size_t reason_size)
+{
+    struct virtqueue *vq = attachment_ring(attachment, ring);
+    const uint64_t features = attachment->features;
+    const struct guest_memory *memory = &attachment->memory;
+    struct rte_vhost_vring vring;
+
+    if (rte_vhost_get_vhost_vring(attachment->vid, ring, &vring) != 0 || vring.desc == NULL || vring.avail == NULL ||
+        vring.used == NULL) {
+        snprintf(reason, reason_size, "ring %u has no address yet", ring);
+        return -EAGAIN;
+    }
+    if (vring.size == 0 || vring.size > RING_SIZE_MAX || (vring.size & (vring.size - 1)) != 0) {
+        snprintf(reason, reason_size, "ring %u has %u entries, which is no power of 2 up to %u", ring, vring.size,
+                 RING_SIZE_MAX);
+        return -EINVAL;
+    }
+    // virtio 1.2, 2.7: sizes and alignment of the three parts.
+    if (!is_in_memory(memory, vring.desc, 16 * (size_t)vring.size) ||
+        !is_in_memory(memory, vring.avail, 6 + 2 * (size_t)vring.size) ||
+        !is_in_memory(memory, vring.used, 6 + 8 * (size_t)vring.size)) {
+        snprintf(reason, reason_size, "ring %u doesn't lie in the guest's memory", ring);
+        return -EINVAL;
+    }
+    if ((uintptr_t)vring.desc % 16 != 0 || (uintptr_t)vring.avail % 2 != 0 || (uintptr_t)vring.used % 4 != 0) {
+        snprintf(reason, reason_size, "ring %u isn't aligned", ring);
+        return -EINVAL;
+    }
+    vq->desc = vring.desc;
+    vq->avail = vring.avail;
+    vq->used = vring.used;
+    vq->memory = memory;
+    vq->size = (uint16_t)vring.size;
+    // virtio 1.2, 5.1.6.1: a legacy driver has num_buffers only with mergeable buffers.
+    vq->hdr_len = features & (1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_MRG_RXBUF) ? 12 : 10;
+    vq->event_idx = features & (1ULL << VIRTIO_RING_F_EVENT_IDX);
+    vq->indirect = features & (1ULL << VIRTIO_RING_F_INDIRECT_DESC);
+    vq->mergeable = features & (1ULL << VIRTIO_NET_F_MRG_RXBUF);
+    vq->enabled = enabled;
+    if (rte_vhost_get_vring_base(attachment->vid, ring, &vq->last_avail, &vq->last_used) != 0) {
+        snprintf(reason, reason_size, "ring %u has no index yet", ring);
+        return -EAGAIN;
+    }
+    vq->kick_fd = dup_eventfd(attachment->vif, vring.kickfd, "kick");
+    vq->call_fd = dup_eventfd(attachment->vif, vring.callfd, "call");
+    return 0;
+}
+
+// From the SIGBUS handler, on the worker that made the access. The engine reads
+// zeros to the end of its burst and then finds its queues stopped.
+static void memory_is_gone(void *argument)
+{
+    struct attachment *attachment = argument;
+
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++)
+        atomic_store_explicit(&attachment_ring(attachment, ring)->broken, attachment_memory_gone, memory_order_relaxed);
+    vif_mark_broken(attachment->vif, attachment_memory_gone);
+}
+
+static int watch_memory(struct attachment *attachment, char *reason, size_t reason_size)
+{
+    for (uint32_t i = 0; i < attachment->memory.count; i++) {
+        const struct guest_region *region = &attachment->memory.regions[i];
+
+        attachment->watches[i] =
+            sigbus_watch((void *)(uintptr_t)(region->guest + region->offset), region->size, memory_is_gone, attachment);
+        if (attachment->watches[i] < 0) {
+            snprintf(reason, reason_size, "too many regions of guests' memory in all");
+            return -ENOSPC;
+        }
+    }
+    return 0;
+}
+
+struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled, char *reason,
+                                     size_t reason_size)
+{
+    size_t size = (sizeof(struct attachment) + 63) / 64 * 64;
+    struct attachment *attachment = aligned_alloc(64, size);
+    int err;
+
+    if (attachment == NULL) {
+        snprintf(reason, reason_size, "out of memory");
+        return NULL;
+    }
+    memset(attachment, 0, size);
+    attachment->vid = vid;
+    attachment->vif = vif;
+    attachment->queue_pairs = queue_pairs;
+    for (unsigned i = 0; i < GUEST_MEMORY_REGIONS; i++)
+        attachment->watches[i] = -1;
+    for (unsigned ring = 0; ring < 2u * queue_pairs; ring++)
+        attachment_ring(attachment, ring)->kick_fd = attachment_ring(attachment, ring)->call_fd = -1;
+    err = load_memory(&attachment->memory, vid, reason, reason_size);
+    if (err == 0 && rte_vhost_get_negotiated_features(vid, &attachment->features) != 0)
+        err = -EINVAL;
+    for (unsigned ring = 0; ring < 2u * queue_pairs && err == 0; ring++)
+        err = load_ring(attachment, ring, enabled[ring], reason, reason_size);
+    if (err == 0)
+        err = watch_memory(attachment, reason, reason_size);
+    if (err != 0) {
+        attachment_free(attachment);
+        return NULL;
+    }
+    return attachment;
+}
+
+void attachment_push(const struct attachment *attachment)
+{
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
+        const struct virtqueue *vq = attachment_ring((struct attachment *)attachment, ring);
+
+        rte_vhost_set_vring_base(attachment->vid, ring, vq->last_avail, vq->last_used);
+    }
+}
+
+void attachment_free(struct attachment *attachment)
+{
+    for (unsigned i = 0; i < GUEST_MEMORY_REGIONS; i++) {
+        if (attachment->watches[i] >= 0)
+            sigbus_unwatch(attachment->watches[i]);
+    }
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
+        const struct virtqueue *vq = attachment_ring(attachment, ring);
+
+        if (vq->kick_fd >= 0)
+            close(vq->kick_fd);
+        if (vq->call_fd >= 0)
+            close(vq->call_fd);
+    }
+    free(attachment);
+}
+
+static bool is_zero(const void *start, size_t size)
+{
+    const volatile uint64_t *words = start; // the guest's: each is read once
+
+    for (size_t i = 0; i < size / sizeof(*words); i++) {
+        if (words[i] != 0)
+            return false;
+    }
+    return true;
+}
+
+bool attachment_is_empty(const struct attachment *attachment)
+{
+    for (uint32_t i = 0; i < attachment->memory.count; i++) {
+        const struct guest_region *region = &attachment->memory.regions[i];
+        uintptr_t start = (region->guest + region->offset + 7) & ~(uintptr_t)7;
+
+        if (region->size >= 4096 && !is_zero((const void *)start, 4088))
+            return false;
+    }
+    for (unsigned pair = 0; pair < attachment->queue_pairs; pair++) {
+        // A driver has posted receive buffers before it needs a frame.
+        if (!is_zero(attachment->queues[pair].to_guest.desc, 16 * (size_t)attachment->queues[pair].to_guest.size))
+            return false;
+    }
+    return true;
+}

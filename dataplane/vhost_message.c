@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+#include "vhost_message.h"
+
+#include <rte_version.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+// The library handles more than this, whatever was negotiated: in-flight
+// tables whose counts it believes, post-copy that lets a front end stop us at
+// any memory access, IOTLB updates, a dirty log. What we don't offer doesn't
+// reach it.
+static const struct vhost_message_rule rules[] = {
+    {REQUEST_GET_FEATURES, 0, RING_NONE, false, "GET_FEATURES"},
+    {REQUEST_SET_FEATURES, 8, RING_NONE, true, "SET_FEATURES"},
+    {REQUEST_SET_OWNER, 0, RING_NONE, false, "SET_OWNER"},
+    {REQUEST_RESET_OWNER, 0, RING_NONE, true, "RESET_OWNER"},
+    {REQUEST_SET_MEM_TABLE, 8, RING_NONE, true, "SET_MEM_TABLE"},
+    {REQUEST_SET_VRING_NUM, 8, RING_IN_STATE, true, "SET_VRING_NUM"},
+    {REQUEST_SET_VRING_ADDR, 40, RING_IN_ADDR, true, "SET_VRING_ADDR"},
+    {REQUEST_SET_VRING_BASE, 8, RING_IN_STATE, true, "SET_VRING_BASE"},
+    {REQUEST_GET_VRING_BASE, 8, RING_IN_STATE, true, "GET_VRING_BASE"},
+    {REQUEST_SET_VRING_KICK, 8, RING_IN_U64, true, "SET_VRING_KICK"},
+    {REQUEST_SET_VRING_CALL, 8, RING_IN_U64, true, "SET_VRING_CALL"},
+    {REQUEST_SET_VRING_ERR, 8, RING_IN_U64, false, "SET_VRING_ERR"},
+    {REQUEST_GET_PROTOCOL_FEATURES, 0, RING_NONE, false, "GET_PROTOCOL_FEATURES"},
+    {REQUEST_SET_PROTOCOL_FEATURES, 8, RING_NONE, false, "SET_PROTOCOL_FEATURES"},
+    {REQUEST_GET_QUEUE_NUM, 0, RING_NONE, false, "GET_QUEUE_NUM"},
+    {REQUEST_SET_VRING_ENABLE, 8, RING_IN_STATE, true, "SET_VRING_ENABLE"},
+    {REQUEST_SET_STATUS, 8, RING_NONE, false, "SET_STATUS"},
+    {REQUEST_GET_STATUS, 0, RING_NONE, false, "GET_STATUS"},
+};
+
+enum { MEMORY_HEADER = 8, MEMORY_REGION = 32, MEMORY_REGIONS = 8 };
+
+unsigned vhost_message_ring(const struct vhost_message *message, const struct vhost_message_rule *rule)
+{
+    switch (rule->ring) {
+    case RING_IN_STATE:
+        return message->payload.state.index;
+    case RING_IN_ADDR:
+        return message->payload.addr.index;
+    case RING_IN_U64:
+        return message->payload.u64 & 0xff; // the other bits: "no file descriptor"
+    default:
+        return 0;
+    }
+}
+
+const struct vhost_message_rule *vhost_message_check(const struct vhost_message *message, unsigned rings, char *reason,
+                                                     size_t reason_size)
+{
+    const struct vhost_message_rule *rule = NULL;
+    uint32_t size;
+
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]) && rule == NULL; i++) {
+        if (rules[i].request == message->request)
+            rule = &rules[i];
+    }
+    if (rule == NULL) {
+        snprintf(reason, reason_size, "request %u is not supported", message->request);
+        return NULL;
+    }
+    // The library believes the request, not the size: it would read what an
+    // earlier message left.
+    size = rule->size;
+    if (rule->request == REQUEST_SET_MEM_TABLE && message->size >= size) {
+        uint32_t regions;
+
+        memcpy(&regions, &message->payload, sizeof(regions));
+        if (regions <= MEMORY_REGIONS) // more are the library's to refuse
+            size = MEMORY_HEADER + regions * MEMORY_REGION;
+    }
+    if (message->size < size) {
+        snprintf(reason, reason_size, "%s with %u bytes of payload instead of %u", rule->name, message->size, size);
+        return NULL;
+    }
+    if (rule->ring != RING_NONE && vhost_message_ring(message, rule) >= rings) {
+        snprintf(reason, reason_size, "%s for ring %u; there are %u", rule->name, vhost_message_ring(message, rule),
+                 rings);
+        return NULL;
+    }
+    return rule;
+}
+
+// The handlers get a struct vhu_msg_context that no public header has: the
+// message with its largest payload, the descriptors and their number, packed.
+// DPDK's lib/vhost/vhost_user.h says that handlers rely on it; the largest
+// payload has grown once.
+#if RTE_VERSION >= RTE_VERSION_NUM(25, 3, 0, 0)
+enum { PAYLOAD_SIZE = 1072 };
+#else
+enum { PAYLOAD_SIZE = 272 };
+#endif
+enum { MESSAGE_HEADER = 12, MESSAGE_FDS = 8 };
+
+struct descriptors {
+    int fds[MESSAGE_FDS];
+    int count;
+};
+
+void vhost_message_close(void *context)
+{
+    void *at = (char *)context + MESSAGE_HEADER + PAYLOAD_SIZE; // not aligned
+    struct descriptors copy;
+
+    memcpy(&copy, at, sizeof(copy));
+    // The library fills the unused ones with -1. If that isn't what is here,
+    // this isn't the structure that we know, and a leak is better than closing
+    // somebody else's descriptor.
+    if (copy.count < 0 || copy.count > MESSAGE_FDS)
+        return;
+    for (int i = 0; i < MESSAGE_FDS; i++) {
+        if ((copy.fds[i] >= 0) != (i < copy.count))
+            return;
+    }
+    for (int i = 0; i < copy.count; i++) {
+        close(copy.fds[i]);
+        copy.fds[i] = -1;
+    }
+    copy.count = 0;
+    memcpy(at, &copy, sizeof(copy));
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// The vhost-user vif on the path of a frame: finds the guest's ring, or that
+// there is none, and hands over to the virtqueue engine. Hot.
+//
+// vif->attachment is loaded once per call. A detach sets it to NULL and frees
+// only after the workers' loops are over, so what one call of a loop has loaded
+// is good for the next ones: complete and flush use it, whatever the pointer
+// says by then.
+
+#include "vif_vhost.h"
+
+static inline struct attachment *attachment_load(struct vif *vif)
+{
+    return atomic_load_explicit(&vif->attachment, memory_order_acquire);
+}
+
+static inline const char *broken_load(struct virtqueue *vq)
+{
+    return atomic_load_explicit(&vq->broken, memory_order_relaxed);
+}
+
+static inline bool is_usable(struct virtqueue *vq)
+{
+    return likely(vq->enabled) && likely(broken_load(vq) == NULL);
+}
+
+// The ring by which the guest sends, or NULL.
+static inline struct virtqueue *from_guest(struct attachment *attachment, uint16_t queue)
+{
+    if (unlikely(attachment == NULL || queue >= attachment->queue_pairs))
+        return NULL;
+    return is_usable(&attachment->queues[queue].from_guest) ? &attachment->queues[queue].from_guest : NULL;
+}
+
+// The ring by which the guest receives, or NULL.
+static inline struct virtqueue *to_guest(struct attachment *attachment, uint16_t queue)
+{
+    if (unlikely(attachment == NULL || queue >= attachment->queue_pairs))
+        return NULL;
+    return is_usable(&attachment->queues[queue].to_guest) ? &attachment->queues[queue].to_guest : NULL;
+}
+
+static inline struct vif_vhost_queue *queue_of(struct vif *vif, uint16_t queue)
+{
+    return &((struct vif_vhost *)vif->private)->queues[queue];
+}
+
+// After the engine has looked at the ring: the vif learns that it stopped.
+static inline void check_broken(struct vif *vif, struct virtqueue *vq)
+{
+    const char *reason = broken_load(vq);
+
+    if (unlikely(reason != NULL))
+        vif_mark_broken(vif, reason);
+}
+
+// Why there is no ring to send to. The callbacks set PAUSED before they take
+// the attachment away, so whoever has seen NULL sees PAUSED too.
+static enum transmit_stop stop_reason(struct vif *vif)
+{
+    return vif_link(vif) == VIF_LINK_PAUSED ? TRANSMIT_PAUSED : TRANSMIT_DOWN;
+}
+
+static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
+{
+    struct attachment *attachment = attachment_load(vif);
+    struct virtqueue *vq = from_guest(attachment, queue);
+    uint16_t count;
+
+    burst->count = 0;
+    if (unlikely(vq == NULL))
+        return 0;
+    count = virtqueue_split_receive(vq, burst, vif->rxq[queue].discarded);
+    if (count > 0)
+        queue_of(vif, queue)->receiving = attachment;
+    else
+        check_broken(vif, vq);
+    return count;
+}
+
+static void complete(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t taken)
+{
+    virtqueue_split_complete(&queue_of(vif, queue)->receiving->queues[queue].from_guest, burst, taken);
+}
+
+static uint16_t transmit(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
+                         enum transmit_stop *stop)
+{
+    struct attachment *attachment = attachment_load(vif);
+    struct virtqueue *vq = to_guest(attachment, queue);
+    uint16_t done;
+
+    if (unlikely(vq == NULL)) {
+        *stop = stop_reason(vif);
+        return 0;
+    }
+    queue_of(vif, queue)->sending = attachment;
+    done = virtqueue_split_transmit(vq, burst, first, count, stop);
+    if (done < count)
+        check_broken(vif, vq);
+    return done;
+}
+
+static uint16_t transmit_tapped(struct vif *vif, uint16_t queue, struct vif *monitor, uint16_t monitor_queue,
+                                struct burst *burst, uint16_t first, uint16_t count, enum transmit_stop *stop,
+                                struct tap_count *tap)
+{
+    struct attachment *attachment = attachment_load(vif);
+    struct attachment *monitoring = attachment_load(monitor);
+    struct virtqueue *vq = to_guest(attachment, queue);
+    struct virtqueue *tap_vq = to_guest(monitoring, monitor_queue);
+    uint16_t done;
+
+    if (unlikely(vq == NULL)) {
+        *stop = stop_reason(vif);
+        return 0;
+    }
+    queue_of(vif, queue)->sending = attachment;
+    if (unlikely(tap_vq == NULL)) {
+        bool paused = stop_reason(monitor) == TRANSMIT_PAUSED;
+
+        done = virtqueue_split_transmit(vq, burst, first, count, stop);
+        tap->offered += done;
+        tap->dropped[paused ? TAP_DROP_PAUSED : TAP_DROP_DOWN] += done;
+    } else {
+        queue_of(monitor, monitor_queue)->sending = monitoring;
+        done = virtqueue_split_transmit_tapped(vq, tap_vq, burst, first, count, stop, tap);
+        check_broken(monitor, tap_vq);
+    }
+    if (done < count)
+        check_broken(vif, vq);
+    return done;
+}
+
+static void flush(struct vif *vif, uint16_t queue)
+{
+    if (virtqueue_notify(&queue_of(vif, queue)->sending->queues[queue].to_guest))
+        counter_add(&vif->txq[queue].notified, 1);
+}
+
+static bool arm(struct vif *vif, uint16_t queue)
+{
+    struct virtqueue *vq = from_guest(attachment_load(vif), queue);
+
+    // Without a ring there is nothing to come; an attach rings the bell.
+    return vq == NULL || virtqueue_split_arm(vq);
+}
+
+static void disarm(struct vif *vif, uint16_t queue)
+{
+    struct virtqueue *vq = from_guest(attachment_load(vif), queue);
+
+    vif_vhost_wake_calm(&queue_of(vif, queue)->from_guest);
+    if (vq != NULL)
+        virtqueue_split_disarm(vq);
+}
+
+static int wake_fd(struct vif *vif, uint16_t queue)
+{
+    struct virtqueue *vq = from_guest(attachment_load(vif), queue);
+
+    return vq != NULL && vq->kick_fd < 0 ? -1 : queue_of(vif, queue)->from_guest.set;
+}
+
+static int arm_transmit(struct vif *vif, uint16_t queue)
+{
+    struct virtqueue *vq = to_guest(attachment_load(vif), queue);
+
+    if (vq == NULL || vq->kick_fd < 0)
+        return -1;
+    vif_vhost_wake_calm(&queue_of(vif, queue)->to_guest);
+    return virtqueue_split_arm(vq) ? queue_of(vif, queue)->to_guest.set : -1;
+}
+
+const struct vif_ops vif_vhost_ops = {
+    .receive = receive,
+    .complete = complete,
+    .transmit = transmit,
+    .transmit_tapped = transmit_tapped,
+    .flush = flush,
+    .arm = arm,
+    .disarm = disarm,
+    .wake_fd = wake_fd,
+    .arm_transmit = arm_transmit,
+    .create = vif_vhost_create,
+    .destroy = vif_vhost_destroy,
+    .read_state = vif_vhost_read_state,
+    .read_count = vif_vhost_read_count,
+};

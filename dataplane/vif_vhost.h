@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_VIF_VHOST_H
+#define PATCHBAY_VIF_VHOST_H
+
+// What the files of the vhost-user vif share. vif_vhost.c: what workers call;
+// vif_vhost_create.c: making and unmaking a vif (device thread);
+// vif_vhost_callbacks.c: connections and messages (librte_vhost's threads);
+// vif_vhost_attach.c: attaching to and detaching from a driver.
+//
+// Who writes what. The library calls back for one connection from one thread
+// at a time and orders these calls among each other and against
+// rte_vhost_driver_unregister, so that what only callbacks touch needs no lock.
+// Workers see nothing but vif->attachment.
+
+#include "attachment.h"
+#include "vif.h"
+
+#include <sys/queue.h>
+
+// Offered to front ends. Everything here takes VIF_QUEUES_MAX.
+enum { VHOST_QUEUE_PAIRS = 1 };
+
+// What a worker waits on for a ring; see vif_vhost_wake.c.
+struct vhost_wake {
+    int set;  // an epoll set; the descriptor that the worker waits on
+    int bell; // an eventfd in it, ours
+};
+
+struct vif_vhost {
+    LIST_ENTRY(vif_vhost) link; // of all vhost vifs, under the lock of vif_vhost_create.c
+    struct vif *vif;
+    bool server;
+
+    // Callbacks only.
+    int vid;             // of the connection; -1: none
+    int connection_fd;   // the library's; only to look whether it hung up; -1: not known
+    bool running;        // between the library's new_device and destroy_device
+    bool memory;         // it has a memory table: the last SET_MEM_TABLE succeeded
+    bool negotiated;     // SET_FEATURES has been seen
+    bool truncated;      // an access to the front end's memory failed; until it connects anew
+    const char *pending; // a message that changes the device and hasn't succeeded; static, NULL: none
+    uint64_t connections;
+    bool enabled[2 * VIF_QUEUES_MAX];       // by ring
+    const char *broken[2 * VIF_QUEUES_MAX]; // by ring: why it was stopped; until the driver resets it
+
+    // What other threads may read of the attachment (vif_read_state).
+    pthread_mutex_t lock;
+    struct attachment *attached;
+    bool memory_empty;   // nothing but zeros where a guest has something
+    uint64_t bad_chains; // of receive buffers, in attachments that are gone
+
+    // receiving, sending: what the owner of a queue uses from one call to the
+    // next that belongs to it; the memory stays until the worker's loop is over.
+    struct vif_vhost_queue {
+        _Alignas(64) struct attachment *receiving; // receive → complete; the polling worker's
+        struct vhost_wake from_guest;
+        _Alignas(64) struct attachment *sending; // transmit → flush; under the txq's lock
+        struct vhost_wake to_guest;
+    } queues[]; // vif->queue_count
+};
+
+// Device thread.
+int vif_vhost_create(struct vif *vif, const struct vif_config *config, char *reason, size_t reason_size);
+void vif_vhost_destroy(struct vif *vif);
+
+// Any thread.
+void vif_vhost_read_state(struct vif *vif, struct vif_state *state);
+void vif_vhost_read_count(struct vif *vif, struct vif_count *count);
+struct vif_vhost *vif_vhost_find(const char *path);
+
+// Hands the callbacks to the library. The vif must be findable.
+int vif_vhost_listen(const char *path);
+// Forgets the connection after the library was told to forget the vif.
+void vif_vhost_forget(struct vif_vhost *vhost);
+
+int vif_vhost_wake_open(struct vhost_wake *wake);
+void vif_vhost_wake_close(struct vhost_wake *wake);
+// The kick eventfd is added while attached, and removed before it is closed.
+int vif_vhost_wake_add(struct vhost_wake *wake, int kick_fd);
+void vif_vhost_wake_remove(struct vhost_wake *wake, int kick_fd);
+// Wakes the worker that waits.
+void vif_vhost_wake_ring(struct vhost_wake *wake);
+// Worker: not readable any more, until something new comes. Never blocks.
+void vif_vhost_wake_calm(struct vhost_wake *wake);
+
+// Library's threads. Attaches if the driver is ready, and says what is missing
+// if not.
+void vif_vhost_attach(struct vif_vhost *vhost);
+// Takes the attachment away: unlink, wait for the workers, tell the library
+// where the rings stand, free. Does nothing without one.
+void vif_vhost_detach(struct vif_vhost *vhost);
+// Sets the link to why there is no driver.
+void vif_vhost_explain(struct vif_vhost *vhost);
+
+#endif

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Attaching a vhost vif to its guest's driver and detaching it. On the
+// library's threads, from its callbacks; a worker never waits for them, they
+// wait for the workers.
+
+#include "vif_vhost.h"
+
+#include <sys/eventfd.h>
+
+// Wakes the guest on both rings of each pair: it may have been told nothing of
+// what it got just before a detach, and the engine has forgotten what it
+// signalled.
+static void signal_guest(struct attachment *attachment)
+{
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
+        int fd = attachment_ring(attachment, ring)->call_fd;
+
+        if (fd >= 0)
+            (void)eventfd_write(fd, 1); // full: it has been told
+    }
+}
+
+// The worker's wait for the guest's kicks; and, since it may wait for something
+// else by now, a wake-up.
+static int wakes_add(struct vif_vhost *vhost, const struct attachment *attachment)
+{
+    int err = 0;
+
+    for (unsigned pair = 0; pair < attachment->queue_pairs && err == 0; pair++) {
+        err = vif_vhost_wake_add(&vhost->queues[pair].from_guest, attachment->queues[pair].from_guest.kick_fd);
+        if (err == 0)
+            err = vif_vhost_wake_add(&vhost->queues[pair].to_guest, attachment->queues[pair].to_guest.kick_fd);
+    }
+    return err;
+}
+
+static void wakes_remove(struct vif_vhost *vhost, const struct attachment *attachment)
+{
+    for (unsigned pair = 0; pair < attachment->queue_pairs; pair++) {
+        vif_vhost_wake_remove(&vhost->queues[pair].from_guest, attachment->queues[pair].from_guest.kick_fd);
+        vif_vhost_wake_remove(&vhost->queues[pair].to_guest, attachment->queues[pair].to_guest.kick_fd);
+    }
+}
+
+static void wakes_ring(struct vif_vhost *vhost)
+{
+    for (unsigned pair = 0; pair < vhost->vif->queue_count; pair++) {
+        vif_vhost_wake_ring(&vhost->queues[pair].from_guest);
+        vif_vhost_wake_ring(&vhost->queues[pair].to_guest);
+    }
+}
+
+// Queues that were stopped stay so until the driver resets its device: what is
+// in the ring hasn't become true by a message. Returns why one is stopped.
+static const char *restore_broken(struct vif_vhost *vhost, struct attachment *attachment)
+{
+    const char *reason = NULL;
+
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
+        if (vhost->broken[ring] != NULL) {
+            reason = vhost->broken[ring];
+            atomic_store_explicit(&attachment_ring(attachment, ring)->broken, reason, memory_order_relaxed);
+        }
+    }
+    return reason;
+}
+
+// reason is static.
+static void set_broken(struct vif *vif, const char *reason)
+{
+    atomic_store_explicit(&vif->broken_reason, reason, memory_order_release);
+    vif_set_link(vif, VIF_LINK_BROKEN, "%s", reason);
+}
+
+static bool all_enabled(const struct vif_vhost *vhost, uint16_t queue_pairs)
+{
+    for (unsigned ring = 0; ring < 2u * queue_pairs; ring++) {
+        if (!vhost->enabled[ring])
+            return false;
+    }
+    return true;
+}
+
+void vif_vhost_attach(struct vif_vhost *vhost)
+{
+    struct vif *vif = vhost->vif;
+    struct attachment *attachment;
+    char reason[LIMIT_REASON_LEN + 1];
+    const char *broken;
+
+    if (!vhost->running || !vhost->memory || vhost->truncated || vhost->pending != NULL) {
+        vif_vhost_explain(vhost);
+        return;
+    }
+    attachment = attachment_create(vif, vhost->vid, vif->queue_count, vhost->enabled, reason, sizeof(reason));
+    if (attachment == NULL) {
+        vif_set_link(vif, VIF_LINK_DOWN, "%s", reason);
+        return;
+    }
+    if (wakes_add(vhost, attachment) != 0) {
+        wakes_remove(vhost, attachment);
+        attachment_free(attachment);
+        vif_set_link(vif, VIF_LINK_DOWN, "no memory for waiting for the guest's notifications");
+        return;
+    }
+    broken = restore_broken(vhost, attachment);
+    pthread_mutex_lock(&vhost->lock);
+    vhost->attached = attachment;
+    pthread_mutex_unlock(&vhost->lock);
+    atomic_store_explicit(&vif->attachment, attachment, memory_order_release);
+    if (broken != NULL)
+        set_broken(vif, broken);
+    else if (!all_enabled(vhost, attachment->queue_pairs))
+        vif_set_link(vif, VIF_LINK_DOWN, "the front end has disabled its queues");
+    else
+        vif_set_link(vif, VIF_LINK_UP, "%s", "");
+    wakes_ring(vhost);
+    signal_guest(attachment);
+}
+
+void vif_vhost_detach(struct vif_vhost *vhost)
+{
+    struct vif *vif = vhost->vif;
+    struct attachment *attachment = vhost->attached;
+
+    if (attachment == NULL)
+        return;
+    atomic_store_explicit(&vif->attachment, NULL, memory_order_release);
+    publish_quiesce();
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++)
+        vhost->broken[ring] = atomic_load_explicit(&attachment_ring(attachment, ring)->broken, memory_order_relaxed);
+    attachment_push(attachment);
+    pthread_mutex_lock(&vhost->lock);
+    vhost->attached = NULL;
+    for (unsigned pair = 0; pair < attachment->queue_pairs; pair++)
+        vhost->bad_chains += counter_read(&attachment->queues[pair].to_guest.bad_chains);
+    pthread_mutex_unlock(&vhost->lock);
+    wakes_remove(vhost, attachment);
+    attachment_free(attachment);
+}
+
+void vif_vhost_explain(struct vif_vhost *vhost)
+{
+    struct vif *vif = vhost->vif;
+
+    if (vhost->vid < 0 && vhost->server)
+        vif_set_link(vif, VIF_LINK_DOWN, "waiting for a front end to connect to %s", vif->target);
+    else if (vhost->vid < 0)
+        vif_set_link(vif, VIF_LINK_DOWN, "waiting for its socket %s (start QEMU with server=on)", vif->target);
+    else if (vhost->truncated)
+        vif_set_link(vif, VIF_LINK_BROKEN, "its shared memory was truncated, or huge pages ran out: restart the VM");
+    else if (vhost->pending != NULL)
+        vif_set_link(vif, VIF_LINK_DOWN, "the front end's %s failed; waiting for it to set its memory again",
+                     vhost->pending);
+    else if (vhost->negotiated && !vhost->memory)
+        vif_set_link(vif, VIF_LINK_DOWN,
+                     "connected; the front end has shared no memory yet (QEMU needs share=on for the guest's memory)");
+    else
+        vif_set_link(vif, VIF_LINK_DOWN, "connected; the guest's driver isn't ready");
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// What librte_vhost calls: connections come and go, drivers start and stop, and
+// before and after each message. On its own threads, but destroy_device also
+// in the thread that calls rte_vhost_driver_unregister, and new_connection
+// also in the one that calls rte_vhost_driver_start.
+//
+// While it handles most messages the library holds the locks of all queues,
+// and sometimes two of its mutexes: nothing here may call rte_vhost_driver_*,
+// rte_vhost_vring_call or rte_vhost_enable_guest_notification, or wait for a
+// thread that might.
+
+#include "eal.h"
+#include "sigbus.h"
+#include "vhost_message.h"
+#include "vhost_socket.h"
+#include "vif_vhost.h"
+
+#include <rte_vhost.h>
+#include <string.h>
+
+// The library gives connections numbers below this (RTE_MAX_VHOST_DEVICE).
+enum { VIDS = 1024 };
+
+// Whose connection a number is; NULL: nobody's, or one that was superseded.
+static _Atomic(struct vif_vhost *) owners[VIDS];
+
+static struct vif_vhost *owner_of(int vid)
+{
+    return vid >= 0 && vid < VIDS ? atomic_load_explicit(&owners[vid], memory_order_acquire) : NULL;
+}
+
+// A number may have got a new owner already: only ours is taken off.
+static void disown(struct vif_vhost *vhost)
+{
+    struct vif_vhost *expected = vhost;
+
+    if (vhost->vid >= 0)
+        atomic_compare_exchange_strong(&owners[vhost->vid], &expected, NULL);
+    vhost->vid = -1;
+    vhost->connection_fd = -1;
+    vhost->running = vhost->memory = vhost->negotiated = vhost->truncated = false;
+    vhost->pending = NULL;
+    memset(vhost->enabled, 0, sizeof(vhost->enabled));
+    memset(vhost->broken, 0, sizeof(vhost->broken));
+}
+
+static void drop_connection(struct vif_vhost *vhost)
+{
+    vif_vhost_detach(vhost);
+    disown(vhost);
+    vif_vhost_explain(vhost);
+}
+
+void vif_vhost_forget(struct vif_vhost *vhost)
+{
+    disown(vhost);
+}
+
+// True if an access of the library's to the front end's memory failed in this
+// thread: that memory is no good until the front end connects anew.
+static void check_truncated(struct vif_vhost *vhost)
+{
+    if (sigbus_tolerated())
+        vhost->truncated = true;
+}
+
+static void check_empty(struct vif_vhost *vhost)
+{
+    bool empty = vhost->attached != NULL && attachment_is_empty(vhost->attached);
+
+    pthread_mutex_lock(&vhost->lock);
+    vhost->memory_empty = empty;
+    pthread_mutex_unlock(&vhost->lock);
+}
+
+static int new_device(int vid)
+{
+    struct vif_vhost *vhost = owner_of(vid);
+
+    if (vhost != NULL) {
+        sigbus_tolerate();
+        vhost->running = true;
+        vif_vhost_attach(vhost);
+        check_empty(vhost);
+    }
+    // Always a success: else the library calls again after each message, and
+    // destroy_device never.
+    return 0;
+}
+
+static void destroy_device(int vid)
+{
+    struct vif_vhost *vhost = owner_of(vid);
+
+    if (vhost == NULL)
+        return;
+    vhost->running = false;
+    vif_vhost_detach(vhost);
+    memset(vhost->broken, 0, sizeof(vhost->broken));
+    if (vhost->truncated)
+        vif_vhost_explain(vhost);
+    else
+        vif_set_link(vhost->vif, VIF_LINK_DOWN, "the guest's driver has stopped its device, or the guest is rebooting");
+}
+
+// Notes what the library has just changed.
+static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
+{
+    uint64_t features = 0;
+
+    switch (message->request) {
+    case REQUEST_SET_FEATURES:
+        vhost->negotiated = true;
+        break;
+    case REQUEST_SET_MEM_TABLE:
+        vhost->memory = true;
+        break;
+    case REQUEST_SET_VRING_BASE:
+        vhost->broken[message->payload.state.index] = NULL;
+        break;
+    case REQUEST_SET_VRING_ENABLE:
+        vhost->enabled[message->payload.state.index] = message->payload.state.num != 0;
+        break;
+    case REQUEST_SET_VRING_KICK:
+        // Without protocol features a ring starts enabled.
+        if (rte_vhost_get_negotiated_features(vhost->vid, &features) == 0 &&
+            !(features & 1ULL << VHOST_USER_F_PROTOCOL_FEATURES))
+            vhost->enabled[message->payload.u64 & 0xff] = true;
+        break;
+    case REQUEST_RESET_OWNER:
+        vhost->memory = vhost->negotiated = false;
+        memset(vhost->enabled, 0, sizeof(vhost->enabled));
+        break;
+    default:
+        break;
+    }
+}
+
+// Called before the library handles a message. What the message may change
+// under the workers is taken away from them first. The library's indices have
+// to be right by then too: when it translates ring addresses and finds that
+// its index isn't the one in the guest's memory, it believes the guest.
+static enum rte_vhost_msg_result before_message(int vid, void *context)
+{
+    struct vif_vhost *vhost = owner_of(vid);
+    const struct vhost_message_rule *rule;
+    struct vhost_message message;
+    char reason[128];
+
+    sigbus_tolerate();
+    memcpy(&message, context, sizeof(message));
+    if (vhost == NULL) { // of a connection that was superseded
+        vhost_message_close(context);
+        return RTE_VHOST_MSG_RESULT_ERR;
+    }
+    rule = vhost_message_check(&message, 2u * vhost->vif->queue_count, reason, sizeof(reason));
+    if (rule == NULL) {
+        eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "message",
+                        "vif %s: the front end's message is refused: %s", vhost->vif->name, reason);
+        vhost_message_close(context);
+        return RTE_VHOST_MSG_RESULT_ERR;
+    }
+    if (rule->changes) {
+        if (vhost->pending != NULL) {
+            // The last one failed, or after_message would have been called. Its
+            // memory may be unmapped.
+            vhost->memory = false;
+            vif_vhost_explain(vhost);
+        }
+        vhost->pending = rule->name;
+        if (vhost->attached != NULL) {
+            if (vif_link(vhost->vif) != VIF_LINK_BROKEN)
+                vif_set_link(vhost->vif, VIF_LINK_PAUSED, "the front end is changing its device (%s)", rule->name);
+            vif_vhost_detach(vhost);
+        }
+    }
+    return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+// Called after the library has handled a message, unless that failed.
+static enum rte_vhost_msg_result after_message(int vid, void *context)
+{
+    struct vif_vhost *vhost = owner_of(vid);
+    struct vhost_message message;
+
+    if (vhost == NULL)
+        return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+    memcpy(&message, context, sizeof(message));
+    check_truncated(vhost);
+    if (vhost->pending != NULL) {
+        vhost->pending = NULL;
+        follow(vhost, &message);
+        if (vhost->running)
+            vif_vhost_attach(vhost);
+    }
+    // "Not handled" leaves the library's own result as it is.
+    return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+static const struct rte_vhost_user_extern_ops message_ops = {
+    .pre_msg_handle = before_message,
+    .post_msg_handle = after_message,
+};
+
+static int new_connection(int vid)
+{
+    char path[LIMIT_SOCKET_PATH_LEN + 1];
+    struct vif_vhost *vhost;
+
+    if (vid < 0 || vid >= VIDS || rte_vhost_get_ifname(vid, path, sizeof(path)) != 0)
+        return -1;
+    vhost = vif_vhost_find(path);
+    if (vhost == NULL)
+        return -1;
+    if (vhost->vid >= 0) {
+        // The library takes any number of connections on one socket. A front
+        // end that was killed and comes back may be seen before its old
+        // connection is.
+        if (vhost->connection_fd < 0 || !vhost_socket_hung_up(vhost->connection_fd)) {
+            eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "second",
+                            "vif %s: a second front end on %s is refused; one is connected", vhost->vif->name, path);
+            return -1;
+        }
+        drop_connection(vhost);
+    }
+    if (rte_vhost_extern_callback_register(vid, &message_ops, NULL) != 0)
+        return -1;
+    vhost->vid = vid;
+    vhost->connection_fd = vhost_socket_guard(path, vhost->server);
+    if (vhost->connection_fd < 0)
+        eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "timeout",
+                        "vif %s: no timeout could be set on its connection; a front end that hangs holds up the others",
+                        vhost->vif->name);
+    if (vhost->connections++ > 0)
+        atomic_fetch_add_explicit(&vhost->vif->reconnects, 1, memory_order_relaxed);
+    atomic_store_explicit(&owners[vid], vhost, memory_order_release);
+    vif_vhost_explain(vhost);
+    return 0;
+}
+
+static void destroy_connection(int vid)
+{
+    struct vif_vhost *vhost = owner_of(vid);
+
+    if (vhost != NULL)
+        drop_connection(vhost);
+}
+
+static const struct rte_vhost_device_ops device_ops = {
+    .new_device = new_device,
+    .destroy_device = destroy_device,
+    .new_connection = new_connection,
+    .destroy_connection = destroy_connection,
+};
+
+int vif_vhost_listen(const char *path)
+{
+    return rte_vhost_driver_callback_register(path, &device_ops);
+}
