@@ -71,8 +71,23 @@ int compile_wires_of_vif(const struct model *model, const char *vif, struct wire
     return 0;
 }
 
-// A version came or went. What else stands on a port's vif is found by the index as it is now; a wire that was
-// replugged in the same change is in the list by its own record.
+// A port came to the vif or left it. That concerns the others on it only where one of them becomes, or was,
+// alone: its vif is then shared or is so no longer. Two that the change hasn't touched share it before and after.
+static int add_neighbours(const struct model *model, const char *vif, struct wire_list *list)
+{
+    const struct object *untouched = NULL;
+    for (const struct use *use = model_first_use(model, OBJECT_VIF, "", vif); use != NULL; use = model_next_use(use)) {
+        // Versions of the open change have generations that aren't committed yet.
+        if (use->user->generation > model_generation(model))
+            continue;
+        if (untouched != NULL)
+            return 0;
+        untouched = use->user;
+    }
+    return untouched != NULL ? compile_wires_of_port(model, untouched->network, untouched->name, list) : 0;
+}
+
+// A version came or went.
 static int add_affected(const struct model *model, const struct object *version, struct wire_list *list)
 {
     int ret = 0;
@@ -82,7 +97,7 @@ static int add_affected(const struct model *model, const struct object *version,
     case OBJECT_PORT:
         ret = compile_wires_of_port(model, version->network, version->name, list);
         if (ret == 0)
-            ret = compile_wires_of_vif(model, ((const struct port *)version)->vif, list);
+            ret = add_neighbours(model, ((const struct port *)version)->vif, list);
         return ret;
     case OBJECT_VIF:
         return compile_wires_of_vif(model, version->name, list);

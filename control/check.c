@@ -207,18 +207,7 @@ static int check_port(const struct model *model, const struct port *old, const s
 
 // ---- wires ----
 
-// What a port is to a wire. Any number of taps may share a port; an end or an arm has it alone; a T that is off holds
-// only the reference.
-enum role { ROLE_NONE, ROLE_TAP, ROLE_ARM, ROLE_END };
-
-static enum role role_of(enum use_as as, const struct tee *tee)
-{
-    if (as == USE_WIRE_A || as == USE_WIRE_B)
-        return ROLE_END;
-    return tee_is_bump(tee) ? ROLE_ARM : tee->mode == TEE_TAP ? ROLE_TAP : ROLE_NONE;
-}
-
-static bool roles_agree(enum role one, enum role other)
+static bool roles_agree(enum port_role one, enum port_role other)
 {
     return one == ROLE_NONE || other == ROLE_NONE || (one == ROLE_TAP && other == ROLE_TAP);
 }
@@ -275,20 +264,23 @@ static int check_claim(const struct model *model, const struct wire *wire, const
         return check_refuse_missing(model, PATCHBAY_ERROR_NO_SUCH_REF, field, OBJECT_PORT, claim->network, claim->port,
                                     error);
     }
-    enum role role = role_of(claim->as, claim->tee);
+    enum port_role role = claim->tee != NULL ? tee_role(claim->tee) : ROLE_END;
     struct error found;
     error_clear(&found);
     for (size_t i = 0; i < index; i++) {
         if (strcmp(claims[i].port, claim->port) == 0 && strcmp(claims[i].network, claim->network) == 0 &&
-            !roles_agree(role, role_of(claims[i].as, claims[i].tee)))
+            !roles_agree(role, claims[i].tee != NULL ? tee_role(claims[i].tee) : ROLE_END))
             error_add_user(&found, claims[i].as, wire->object.network, wire->object.name,
                            claims[i].tee != NULL ? claims[i].tee->object.name : NULL);
     }
     for (const struct use *use = model_first_use(model, OBJECT_PORT, claim->network, claim->port); use != NULL;
          use = model_next_use(use)) {
+        // Roles come in order: after these nothing disagrees.
+        if (use->role == ROLE_NONE || (use->role == ROLE_TAP && role == ROLE_TAP) || role == ROLE_NONE)
+            break;
         bool own =
             strcmp(use->user->name, wire->object.name) == 0 && strcmp(use->user->network, wire->object.network) == 0;
-        if (!own && !roles_agree(role, role_of(use->as, use->tee)))
+        if (!own && !roles_agree(role, use->role))
             error_add_user(&found, use->as, use->user->network, use->user->name,
                            use->tee != NULL ? use->tee->object.name : NULL);
     }

@@ -285,8 +285,8 @@ size_t compile_path(const struct wire *wire, char path[static COMPILE_PATH_MAX][
 bool compile_is_monitor(const struct model *model, const struct port *port)
 {
     for (const struct use *use = model_first_use(model, OBJECT_PORT, port->object.network, port->object.name);
-         use != NULL; use = model_next_use(use)) {
-        if (use->tee != NULL && use->tee->mode == TEE_TAP)
+         use != NULL && use->role <= ROLE_TAP; use = model_next_use(use)) {
+        if (use->role == ROLE_TAP)
             return true;
     }
     return false;

@@ -44,6 +44,8 @@ static int compare_uses(const struct use *one, const struct use *other)
         return order;
     if (one->user == NULL || other->user == NULL)
         return (one->user != NULL) - (other->user != NULL);
+    if (one->role != other->role)
+        return one->role < other->role ? -1 : 1;
     order = compare_objects(one->user, other->user);
     if (order != 0)
         return order;
@@ -158,8 +160,12 @@ static void add_use(struct wire *wire, enum use_as as, const struct tee *tee, co
 {
     if (name[0] == '\0')
         return;
-    wire->uses[wire->use_count++] =
-        (struct use){.network = network, .name = name, .as = as, .user = &wire->object, .tee = tee};
+    wire->uses[wire->use_count++] = (struct use){.network = network,
+                                                 .name = name,
+                                                 .as = as,
+                                                 .role = tee != NULL ? tee_role(tee) : ROLE_END,
+                                                 .user = &wire->object,
+                                                 .tee = tee};
 }
 
 static int prepare_wire(struct wire *wire)

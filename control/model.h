@@ -47,12 +47,17 @@ struct object {
     RB_ENTRY(object) node; // the model's
 };
 
+// What a use makes of a port. Any number of taps may share one; an end or an arm has it alone; a T that is off
+// holds only the reference.
+enum port_role { ROLE_END, ROLE_ARM, ROLE_TAP, ROLE_NONE };
+
 // One use of a port by a wire or its T, or of a vif by a port. Lives in the user's version.
 struct use {
     RB_ENTRY(use) node;
     const char *network; // what is used; "" for a vif
     const char *name;
     enum use_as as;
+    enum port_role role;
     const struct object *user; // the wire, or the port
     const struct tee *tee;     // USE_TEE_…, else NULL
 };
@@ -156,6 +161,11 @@ static inline bool tee_is_bump(const struct tee *tee)
     return tee->mode == TEE_BUMP || tee->when_ready;
 }
 
+static inline enum port_role tee_role(const struct tee *tee)
+{
+    return tee_is_bump(tee) ? ROLE_ARM : tee->mode == TEE_TAP ? ROLE_TAP : ROLE_NONE;
+}
+
 // Writes a random UUID (version 4) and its terminator.
 void object_make_uid(char uid[static 37]);
 
@@ -204,8 +214,9 @@ size_t model_count(const struct model *model, enum object_kind kind);
 size_t model_count_in(const struct model *model, enum object_kind kind, const char *network);
 size_t model_count_vifs(const struct model *model, enum vif_kind kind);
 
-// Who uses a port (wires, Ts), or a vif (ports; network is ""). Ordered by the user's network and name, then by role.
-// O(log n + users). NULL: nobody. A T's use is there in every mode, off too.
+// Who uses a port (wires, Ts), or a vif (ports; network is ""). Ordered by role (ends and arms, then taps, then
+// Ts that are off), so that a monitor with 100,000 taps can be judged by its first use; then by the user's network
+// and name. O(log n + users). NULL: nobody. A T's use is there in every mode, off too.
 const struct use *model_first_use(const struct model *model, enum object_kind kind, const char *network,
                                   const char *name);
 const struct use *model_next_use(const struct use *use);
