@@ -71,7 +71,7 @@ int change_labels(const struct call *call, json_t *body)
             return command_misused(call->command, "--label needs KEY=VALUE, not \"%s\"", text_clean(value));
         if (labels == NULL)
             field_set(body, "labels", labels = field_object());
-        field_set_text(labels, text_format("%.*s", (int)length, value), value + length + 1);
+        field_set_text(labels, text_slice(value, length), value + length + 1);
     }
     return EXIT_DONE;
 }
@@ -149,7 +149,7 @@ int change_set(const struct call *call, size_t first, const struct change_key *k
         size_t length = strcspn(argument, "=");
         if (length == 0 || argument[length] != '=')
             return command_misused(call->command, "\"%s\" should be KEY=VALUE", text_clean(argument));
-        char *name = text_format("%.*s", (int)length, argument);
+        char *name = text_slice(argument, length);
         const char *value = argument + length + 1;
         if (strncmp(name, "label.", 6) == 0) {
             if (json_object_get(patch, "labels") == NULL)

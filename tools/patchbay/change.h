@@ -62,8 +62,8 @@ int change_print_wire(struct call *call, const char *network, const char *wire, 
 void change_print(const struct call *call, const json_t *object, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-// The wires that an object's status.used_by names, for change_print_users.
-// Prints each as it stands now.
+// Prints each of the wires that an object's status.used_by names as it stands
+// now (as text only). Returns an exit code.
 int change_print_users(struct call *call, const json_t *users);
 
 #endif

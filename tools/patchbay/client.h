@@ -14,11 +14,15 @@
 #define CLIENT_API_MAJOR 1
 #define CLIENT_API_MINOR 0
 
+struct command;
+
 struct client {
     const char *socket; // path; not owned
     unsigned timeout_s; // for one request
     bool json;          // refusals are also written as JSON on standard output
-    void *curl;         // CURL *; made by the first request
+    // Whose requests these are: hints name its options only. NULL: none.
+    const struct command *command;
+    void *curl; // CURL *; made by the first request
 };
 
 struct reply {

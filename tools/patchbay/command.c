@@ -144,7 +144,7 @@ static int complain_of_option(const struct command *command, const char *option)
          spec != NULL && spec->name != NULL && count < 64; spec++)
         names[count++] = spec->name;
     size_t length = strcspn(option, "=");
-    const char *nearest = text_nearest(text_format("%.*s", (int)length, option) + strspn(option, "-"), names, count);
+    const char *nearest = text_nearest(text_slice(option, length) + strspn(option, "-"), names, count);
     const char *hint = nearest == NULL ? "" : text_format("; did you mean --%s?", nearest);
     if (command != NULL)
         return command_misused(command, "unknown option \"%s\"%s", text_clean(option), hint);
@@ -234,7 +234,7 @@ static int check_arguments(const struct call *call)
     size_t taken = 0;
     for (const char *word = command->arguments; *word != '\0';) {
         size_t length = strcspn(word, " ");
-        char *name = text_format("%.*s", (int)length, word);
+        char *name = text_slice(word, length);
         bool optional = name[0] == '[';
         bool repeats = strstr(name, "...") != NULL;
         const char *argument = call->arguments[taken];

@@ -65,10 +65,10 @@ static const char *completer(const char *name)
         {"KIND[:TARGET]", "vhost: vhost-server: dev: kernel-new: none"},
     };
     // "[WIRE]" and "VIF..." are completed as WIRE and VIF are.
-    char *bare = text_format("%.*s", (int)strcspn(name, "."), name);
+    char *bare = text_slice(name, strcspn(name, "."));
     size_t length = strlen(bare);
     if (length > 1 && bare[0] == '[' && bare[length - 1] == ']')
-        bare = text_format("%.*s", (int)length - 2, bare + 1);
+        bare = text_slice(bare + 1, length - 2);
     for (size_t i = 0; i < sizeof(completers) / sizeof(*completers); i++)
         if (strcmp(completers[i].name, bare) == 0)
             return completers[i].words;
@@ -100,7 +100,7 @@ static const char *key_words(const struct command *command)
 
 static const char *first_word(const struct command *command)
 {
-    return text_format("%.*s", (int)strcspn(command->name, " "), command->name);
+    return text_slice(command->name, strcspn(command->name, " "));
 }
 
 static bool is_first_of_its_group(size_t command)
@@ -193,7 +193,7 @@ static void print_arguments(void)
         size_t position = 0;
         for (const char *word = commands[i].arguments; *word != '\0'; position++) {
             size_t length = strcspn(word, " ");
-            char *name = text_format("%.*s", (int)length, word);
+            char *name = text_slice(word, length);
             const char *words = strncmp(name, "KEY=", 4) == 0 ? key_words(&commands[i]) : completer(name);
             const char *where = strstr(name, "...") != NULL ? "*" : text_format("%zu", position);
             if (*words != '\0')

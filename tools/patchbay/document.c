@@ -19,12 +19,18 @@ static const char *scd(const char *text)
     return escaped;
 }
 
+static const char *sentence(const char *text)
+{
+    char first = *text >= 'a' && *text <= 'z' ? (char)(*text - 'a' + 'A') : *text;
+    return text_format("%c%s", first, scd(text + 1));
+}
+
 static void man_options(const struct option_spec *specs, const char *indent)
 {
     for (; specs != NULL && specs->name != NULL; specs++) {
         const char *value = specs->value == NULL ? "" : text_format(" _%s_", scd(specs->value));
         printf("%s*--%s*%s%s\n%s\t%s.\n\n", indent, specs->name, value, specs->repeats ? " (repeatable)" : "", indent,
-               scd(specs->help));
+               sentence(specs->help));
     }
 }
 
@@ -40,13 +46,10 @@ void document_man(void)
             printf(" *--%s*", command->selector);
         for (const char *word = command->arguments; *word != '\0';) {
             size_t length = strcspn(word, " ");
-            printf(" _%s_", scd(text_format("%.*s", (int)length, word)));
+            printf(" _%s_", scd(text_slice(word, length)));
             word += length + strspn(word + length, " ");
         }
-        char first = command->help[0];
-        if (first >= 'a' && first <= 'z')
-            first = (char)(first - 'a' + 'A');
-        printf("\n\t%c%s.%s%s\n\n", first, scd(command->help + 1), command->details[0] == '\0' ? "" : " ",
+        printf("\n\t%s.%s%s\n\n", sentence(command->help), command->details[0] == '\0' ? "" : " ",
                scd(command->details));
         man_options(command->options, "\t");
     }

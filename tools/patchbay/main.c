@@ -28,6 +28,7 @@ static int run(int argc, char *argv[])
     if (code != EXIT_DONE || call.command == NULL)
         return code;
     call.client.json = call.json;
+    call.client.command = call.command;
     if (strlen(call.client.socket) > LIMIT_SOCKET_PATH_LEN) {
         output_complain("the socket's path is too long: at most %d bytes", LIMIT_SOCKET_PATH_LEN);
         return EXIT_USAGE;

@@ -91,6 +91,8 @@ struct libscols_table *output_table(const struct output_column *columns, size_t 
     if (table == NULL)
         errx(EXIT_REFUSED, "out of memory");
     scols_table_enable_colors(table, output.color);
+    // One space would let the columns run together.
+    scols_table_set_column_separator(table, "  ");
     scols_table_enable_ascii(table, !output.utf8);
     for (size_t i = 0; i < count; i++)
         if (scols_table_new_column(table, columns[i].name, 0, columns[i].flags) == NULL)

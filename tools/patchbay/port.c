@@ -19,6 +19,9 @@ static int send_port(struct call *call, const char *method, const json_t *body, 
         name == NULL ? EXIT_USAGE : client_do(&call->client, method, change_port_path(call, name), body, flags, &reply);
     if (code == EXIT_DONE)
         change_print(call, reply.body, "%s %s", name, draw_state(reply.body));
+    // Wires and Ts follow a port to its new vif.
+    if (code == EXIT_DONE)
+        code = change_print_users(call, field_get(reply.body, "status.used_by"));
     client_clear(&reply);
     return code;
 }

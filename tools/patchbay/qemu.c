@@ -28,7 +28,7 @@ static const char *qemu_value(const char *value)
             escaped = text_format("%s,,", escaped);
             value++;
         }
-        escaped = text_format("%s%.*s", escaped, (int)strcspn(value, ","), value);
+        escaped = text_format("%s%s", escaped, text_slice(value, strcspn(value, ",")));
     }
     return escaped;
 }

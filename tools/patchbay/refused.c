@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "client.h"
+#include "command.h"
 #include "field.h"
 #include "output.h"
 #include "text.h"
@@ -8,17 +9,24 @@
 #include <string.h>
 
 // What the command line can do about a refusal; the daemon's messages speak of
-// the API.
+// the API. An option is offered only by commands that have it.
 static const struct {
-    const char *code, *hint;
+    const char *code, *option, *hint;
 } hints[] = {
-    {"InUse", "--detach takes it out of the wires and Ts that use it"},
-    {"BumpDown", "--when-ready inserts it once its arms are up, --force at once"},
-    {"BumpNeedsOut", "patchbay tee set WIRE TEE out_port=PORT names its second arm"},
-    {"Immutable", "remove it and make it again"},
-    {"Stale", "somebody else changed it meanwhile: try again"},
-    {"Internal", "the daemon's log has more"},
+    {"InUse", "detach", "--detach takes it out of what uses it"},
+    {"BumpDown", "when-ready", "--when-ready inserts it once its arms are up, --force at once"},
+    {"Stale", NULL, "somebody else changed it meanwhile: try again"},
+    {"Internal", NULL, "the daemon's log has more"},
 };
+
+static bool has_option(const struct command *command, const char *name)
+{
+    const struct option_spec *spec = command == NULL ? NULL : command->options;
+    for (; spec != NULL && spec->name != NULL; spec++)
+        if (strcmp(spec->name, name) == 0)
+            return true;
+    return false;
+}
 
 // Where a user of the object is, as the verbs of this program name it.
 static const char *describe_user(const json_t *user)
@@ -83,7 +91,8 @@ int client_refused(struct client *client, const struct reply *reply)
         fprintf(stderr, "  used by %s\n",
                 text_clean(describe_user(field_item(reply->body, "error.details.used_by", i))));
     for (size_t i = 0; i < sizeof(hints) / sizeof(*hints); i++)
-        if (strcmp(hints[i].code, code) == 0)
+        if (strcmp(hints[i].code, code) == 0 &&
+            (hints[i].option == NULL || has_option(client->command, hints[i].option)))
             fprintf(stderr, "  %s\n", hints[i].hint);
     return reply->status == 472 || strcmp(code, "CapNotSupported") == 0 ? EXIT_UNSUPPORTED : EXIT_REFUSED;
 }

@@ -31,7 +31,7 @@ static void add_port(struct call *call, struct libscols_table *table, struct lib
     output_cell(line, 0, text_format("%s %s", role, reference), NULL);
     // A T's port may be of another network.
     const char *slash = strchr(reference, '/');
-    const char *network = slash == NULL ? call->network : text_format("%.*s", (int)(slash - reference), reference);
+    const char *network = slash == NULL ? call->network : text_slice(reference, (size_t)(slash - reference));
     const char *port = slash == NULL ? reference : slash + 1;
     struct reply reply = {0};
     // What can't be read (it may have gone meanwhile) leaves its cells empty.

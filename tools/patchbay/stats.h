@@ -15,6 +15,7 @@ struct stats_row {
     unsigned depth;   // > 0: part of the row above with less
     const char *uid;  // of the object: another one counts from 0 again
     uint64_t in_frames, in_bytes;
+    bool in_has_bytes; // a tap's offer is counted in frames alone
     uint64_t out_frames, out_bytes;
     uint64_t dropped;
     const char *reasons; // "12 full, 3 stalled"

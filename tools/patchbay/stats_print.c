@@ -47,10 +47,10 @@ static bool rates_of(const struct stats *now, const struct stats *before, size_t
     return true;
 }
 
-static void set_rates(struct libscols_line *line, const struct rates *rates)
+static void set_rates(struct libscols_line *line, const struct stats_row *row, const struct rates *rates)
 {
     output_cell(line, COLUMN_IN, text_rate(rates->in_frames, "fps"), NULL);
-    output_cell(line, COLUMN_IN_BYTES, text_rate(rates->in_bits, "bit/s"), NULL);
+    output_cell(line, COLUMN_IN_BYTES, row->in_has_bytes ? text_rate(rates->in_bits, "bit/s") : "", NULL);
     output_cell(line, COLUMN_OUT, text_rate(rates->out_frames, "fps"), NULL);
     output_cell(line, COLUMN_OUT_BYTES, text_rate(rates->out_bits, "bit/s"), NULL);
     output_cell(line, COLUMN_DROPPED, text_rate(rates->dropped, "fps"), rates->dropped > 0 ? "red" : NULL);
@@ -59,7 +59,7 @@ static void set_rates(struct libscols_line *line, const struct rates *rates)
 static void set_sums(struct libscols_line *line, const struct stats_row *row)
 {
     output_cell(line, COLUMN_IN, text_count(row->in_frames), NULL);
-    output_cell(line, COLUMN_IN_BYTES, text_bytes(row->in_bytes), NULL);
+    output_cell(line, COLUMN_IN_BYTES, row->in_has_bytes ? text_bytes(row->in_bytes) : "", NULL);
     output_cell(line, COLUMN_OUT, text_count(row->out_frames), NULL);
     output_cell(line, COLUMN_OUT_BYTES, text_bytes(row->out_bytes), NULL);
     output_cell(line, COLUMN_DROPPED, text_count(row->dropped), NULL);
@@ -71,8 +71,8 @@ static void print_rows(const struct stats *now, const struct stats *before)
         {"", SCOLS_FL_TREE},       {"IN", SCOLS_FL_RIGHT},      {"BYTES", SCOLS_FL_RIGHT}, {"OUT", SCOLS_FL_RIGHT},
         {"BYTES", SCOLS_FL_RIGHT}, {"DROPPED", SCOLS_FL_RIGHT}, {"REASONS", SCOLS_FL_WRAP}};
     static const struct output_column rates[] = {
-        {"", SCOLS_FL_TREE},  {"IN", SCOLS_FL_RIGHT},      {"", SCOLS_FL_RIGHT},     {"OUT", SCOLS_FL_RIGHT},
-        {"", SCOLS_FL_RIGHT}, {"DROPPED", SCOLS_FL_RIGHT}, {"IN ALL", SCOLS_FL_WRAP}};
+        {"", SCOLS_FL_TREE},  {"IN", SCOLS_FL_RIGHT},      {"", SCOLS_FL_RIGHT},           {"OUT", SCOLS_FL_RIGHT},
+        {"", SCOLS_FL_RIGHT}, {"DROPPED", SCOLS_FL_RIGHT}, {"DROPS IN ALL", SCOLS_FL_WRAP}};
     struct libscols_table *table = output_table(before == NULL ? sums : rates, sizeof(sums) / sizeof(*sums));
     struct libscols_line *parent = NULL;
     for (size_t i = 0; i < now->row_count; i++) {
@@ -85,7 +85,7 @@ static void print_rows(const struct stats *now, const struct stats *before)
         if (before == NULL)
             set_sums(line, row);
         else if (rates_of(now, before, i, &found))
-            set_rates(line, &found);
+            set_rates(line, row, &found);
         output_cell(line, COLUMN_REASONS, row->reasons, NULL);
     }
     output_print_table(table);
@@ -142,8 +142,9 @@ void stats_print_lines(const struct stats *now, const struct stats *before)
         struct rates rates;
         if (row->depth > 0 || !rates_of(now, before, i, &rates))
             continue;
-        printf("%s  %s  in %s %s  out %s %s  dropped %s%s%s\n", clock, text_clean(row->name),
-               text_rate(rates.in_frames, "fps"), text_rate(rates.in_bits, "bit/s"), text_rate(rates.out_frames, "fps"),
+        const char *in_bits = row->in_has_bytes ? text_format(" %s", text_rate(rates.in_bits, "bit/s")) : "";
+        printf("%s  %s  in %s%s  out %s %s  dropped %s%s%s\n", clock, text_clean(row->name),
+               text_rate(rates.in_frames, "fps"), in_bits, text_rate(rates.out_frames, "fps"),
                text_rate(rates.out_bits, "bit/s"), text_rate(rates.dropped, "fps"),
                *row->reasons == '\0' ? "" : "; in all: ", text_clean(row->reasons));
     }

@@ -59,6 +59,7 @@ static void set_in(struct stats_row *row, const json_t *counters, const char *ke
 {
     row->in_frames = field_count(counters, text_format("%s.frames", key));
     row->in_bytes = field_count(counters, text_format("%s.bytes", key));
+    row->in_has_bytes = true;
 }
 
 static void set_out(struct stats_row *row, const json_t *counters, const char *key)

@@ -18,7 +18,7 @@ static const char *default_name(const char *port)
     size_t length = strlen(name);
     if (length > 3 && strcmp(name + length - 3, "-in") == 0)
         length -= 3;
-    return text_format("%.*s", (int)length, name);
+    return text_slice(name, length);
 }
 
 // The names that go into the path, and the wire as it was. Returns an exit

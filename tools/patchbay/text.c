@@ -42,6 +42,11 @@ char *text_format(const char *format, ...)
     return text_keep(length < 0 ? NULL : text);
 }
 
+char *text_slice(const char *text, size_t length)
+{
+    return text_keep(strndup(text, length));
+}
+
 size_t text_mark(void)
 {
     return pool.count;

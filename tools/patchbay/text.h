@@ -14,6 +14,9 @@
 // A formatted string in the pool.
 char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+// The first length bytes of a text, in the pool.
+char *text_slice(const char *text, size_t length);
+
 // Puts a malloc'ed block into the pool; returns it. NULL ends the program.
 void *text_keep(void *block);
 

@@ -32,7 +32,7 @@ int vif_parse_target(const struct call *call, const char *text, json_t *body)
     const char *names[KIND_COUNT];
     const char *list = "";
     size_t length = strcspn(text, ":");
-    char *kind = text_format("%.*s", (int)length, text);
+    char *kind = text_slice(text, length);
     const char *target = text[length] == ':' ? text + length + 1 : "";
     size_t i = 0;
     while (i < KIND_COUNT && strcmp(kinds[i].kind, kind) != 0)
@@ -137,6 +137,23 @@ int vif_set(struct call *call)
     return code;
 }
 
+// The wires and Ts that use the vif's ports; a new array.
+static json_t *users_of(struct call *call, const json_t *vif)
+{
+    struct reply reply = {0};
+    json_t *users = json_array();
+    for (size_t i = 0; users != NULL && i < field_size(vif, "status.used_by"); i++) {
+        const json_t *port = field_item(vif, "status.used_by", i);
+        const char *path =
+            client_path("networks", field_text(port, "network", ""), "ports", field_text(port, "port", ""), NULL);
+        // One that has gone meanwhile has no users.
+        if (client_send(&call->client, "GET", path, NULL, 0, &reply) == EXIT_DONE && client_ok(&reply))
+            json_array_extend(users, field_get(reply.body, "status.used_by"));
+    }
+    client_clear(&reply);
+    return users;
+}
+
 int vif_rm(struct call *call)
 {
     const char *name = change_name(call, 0, "vif");
@@ -144,13 +161,19 @@ int vif_rm(struct call *call)
     if (name == NULL)
         return EXIT_USAGE;
     const char *path = client_path("vifs", name, NULL);
+    json_t *users = NULL;
     int code = client_do(&call->client, "GET", path, NULL, 0, &before);
-    if (code == EXIT_DONE && command_has(call, "detach"))
+    if (code == EXIT_DONE && command_has(call, "detach")) {
+        users = users_of(call, before.body);
         path = change_wait(call, client_query(path, "detach", "1"));
+    }
     if (code == EXIT_DONE)
         code = client_do(&call->client, "DELETE", path, NULL, 0, &reply);
     if (code == EXIT_DONE)
         change_print(call, reply.body, "%s removed", name);
+    if (code == EXIT_DONE)
+        code = change_print_users(call, users);
+    json_decref(users);
     client_clear(&before);
     client_clear(&reply);
     return code;
