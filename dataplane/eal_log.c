@@ -103,10 +103,14 @@ void eal_log_limited(enum log_level level, vif_slot slot, const char *kind, cons
 static const char *const noise[] = {
     "EAL: No free * kB hugepages reported on node *",
     "EAL: No available * kB hugepages reported*",
+    "EAL: * hugepages of size * reserved, but no mounted hugetlbfs found for that size",
     "EAL: Static memory layout is selected*",
     "EAL: No legacy callbacks, legacy socket not created",
     "EAL: WARNING: Main core has no memory on local socket!",
     "TELEMETRY: *",
+    // A machine without PCI.
+    "EAL: rte_pci_scan(): opendir failed: No such file or directory",
+    "EAL: Scan for (pci) bus failed.",
     // What it adds to any driver's own reason.
     "EAL: Driver cannot attach the device *",
     "EAL: Failed to attach device on primary process",

@@ -153,6 +153,8 @@ static int probe_named(const char *devargs, const char *bus, const char *name, u
     eal_log_capture_end(said, sizeof(said));
     if (error == -EEXIST)
         return refuse(reason, reason_size, -EEXIST, "DPDK has the device %s already", name);
+    if (error == -ENOTSUP && said[0] == '\0')
+        return refuse(reason, reason_size, -ENODEV, "DPDK has no driver for %s", name);
     if (error != 0)
         return refuse(reason, reason_size, error == -1 ? -ENODEV : error, "DPDK can't make %s: %s", name,
                       said[0] != '\0' ? said
