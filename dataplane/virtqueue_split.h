@@ -84,29 +84,37 @@ static inline void virtqueue_split_publish(struct virtqueue *vq, uint16_t count)
 struct virtqueue_table {
     const uint8_t *base;
     uint32_t count;
+    bool indirect;
 };
 
-// Opens the table of the chain that begins with *desc (a local copy of the
-// head). For an indirect chain *desc becomes the indirect table's first entry.
-// False if no driver may build it: indirect without the feature, with NEXT,
-// empty or no whole number of descriptors, or not in one piece of guest memory.
-static inline bool virtqueue_table_open(const struct virtqueue *vq, struct virtqueue_table *table,
-                                        struct vring_desc *desc)
+// The ring's own table, where every chain begins.
+static inline struct virtqueue_table virtqueue_table_of_ring(const struct virtqueue *vq)
+{
+    return (struct virtqueue_table){.base = (const uint8_t *)vq->desc, .count = vq->size};
+}
+
+// If *desc (a local copy) refers to an indirect table, goes on there: *desc
+// becomes its first entry. A chain may begin with direct descriptors and end in
+// one such table (virtio 1.2, 2.7.5.3.2). False if no driver may build it:
+// indirect without the feature, with NEXT or inside of an indirect table, empty
+// or no whole number of descriptors, or not in one piece of guest memory.
+static inline bool virtqueue_table_resolve(const struct virtqueue *vq, struct virtqueue_table *table,
+                                           struct vring_desc *desc)
 {
     uint32_t len = desc->len;
 
-    if (likely(!(desc->flags & VRING_DESC_F_INDIRECT))) {
-        *table = (struct virtqueue_table){.base = (const uint8_t *)vq->desc, .count = vq->size};
+    if (likely(!(desc->flags & VRING_DESC_F_INDIRECT)))
         return true;
-    }
-    if (!vq->indirect || (desc->flags & VRING_DESC_F_NEXT) || len == 0 || len % sizeof(struct vring_desc) != 0)
+    if (!vq->indirect || table->indirect || (desc->flags & VRING_DESC_F_NEXT) || len == 0 ||
+        len % sizeof(struct vring_desc) != 0)
         return false;
+    table->indirect = true;
     table->base = guest_memory_at(vq->memory, desc->addr, &len);
     if (table->base == NULL || len != desc->len)
         return false;
     table->count = len / sizeof(struct vring_desc);
     *desc = virtqueue_desc_load(table->base);
-    return true;
+    return !(desc->flags & VRING_DESC_F_INDIRECT);
 }
 
 // Goes on to the next descriptor of the chain. False: it lies beyond the table.

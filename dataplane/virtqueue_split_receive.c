@@ -35,22 +35,23 @@ static bool frame_append(struct burst *burst, struct frame *frame, const uint8_t
 // Walks a chain of any layout (several descriptors, indirect table, buffers
 // across regions, the header in a descriptor of its own or with the data).
 // desc is the local copy of the head. The walk is bounded by
-// LIMIT_FRAME_SEGMENTS descriptors, whatever next says.
+// LIMIT_FRAME_SEGMENTS descriptors, whatever next says; *walked counts them.
 static enum chain walk_chain(const struct virtqueue *vq, struct vring_desc desc, struct burst *burst,
-                             struct frame *frame)
+                             struct frame *frame, uint32_t *walked)
 {
-    struct virtqueue_table table;
+    struct virtqueue_table table = virtqueue_table_of_ring(vq);
     uint32_t header = vq->hdr_len; // bytes of it still to skip
 
     *frame = (struct frame){.id = frame->id};
-    if (!virtqueue_table_open(vq, &table, &desc))
-        return CHAIN_BAD;
     for (unsigned steps = 0; steps < LIMIT_FRAME_SEGMENTS; steps++) {
-        uint64_t address = desc.addr;
-        uint32_t left = desc.len;
+        uint64_t address;
+        uint32_t left;
 
-        if (unlikely(desc.flags & (VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)))
+        ++*walked;
+        if (unlikely(!virtqueue_table_resolve(vq, &table, &desc) || (desc.flags & VRING_DESC_F_WRITE)))
             return CHAIN_BAD;
+        address = desc.addr;
+        left = desc.len;
         while (left > 0) {
             uint32_t len = left;
             const uint8_t *data = guest_memory_at(vq->memory, address, &len);
@@ -103,7 +104,7 @@ uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Ato
     const uint16_t mask = vq->size - 1;
     uint16_t heads[LIMIT_BURST_FRAMES];
     uint16_t waiting, given_back = 0;
-    uint32_t bytes = 0;
+    uint32_t bytes = 0, walked = 0;
 
     burst->count = 0;
     burst->segment_count = 0;
@@ -118,7 +119,9 @@ uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Ato
         heads[i] = virtqueue_avail(vq, vq->last_avail + i);
         rte_prefetch0(&vq->desc[heads[i] & mask]);
     }
-    for (uint16_t i = 0; i < waiting && bytes < LIMIT_BURST_BYTES; i++) {
+    // Descriptors are bounded as well: chains of none but empty or looping ones
+    // would buy a guest many times its share of the worker.
+    for (uint16_t i = 0; i < waiting && bytes < LIMIT_BURST_BYTES && walked < LIMIT_BURST_SEGMENTS; i++) {
         struct frame *frame = &burst->frames[burst->count];
         struct vring_desc desc;
         enum chain chain;
@@ -136,7 +139,7 @@ uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Ato
         }
         uint16_t segments = burst->segment_count;
 
-        chain = walk_chain(vq, desc, burst, frame);
+        chain = walk_chain(vq, desc, burst, frame, &walked);
         if (chain == CHAIN_FRAME) {
             rte_prefetch0(frame->data);
             bytes += frame->len;

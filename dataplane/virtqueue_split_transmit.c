@@ -26,6 +26,7 @@ struct target {
     uint16_t room;     // chains available at the start
     uint16_t taken;    // of them used up by frames
     uint16_t prepared; // slots looked at
+    uint32_t wasted;   // descriptors looked at of chains that were none
     struct slot slots[LIMIT_BURST_FRAMES];
 };
 
@@ -33,6 +34,7 @@ struct target {
 struct placement {
     uint16_t chain_count;
     uint16_t piece_count;
+    uint16_t walked; // descriptors looked at, those without bytes too
     struct {
         uint16_t head;
         uint32_t len; // bytes written to it
@@ -47,6 +49,7 @@ static void target_open(struct target *target, struct virtqueue *vq, uint16_t wa
 {
     target->vq = vq;
     target->taken = 0;
+    target->wasted = 0;
     target->room = virtqueue_split_waiting(vq);
     target->prepared = target->room < want ? target->room : want;
     for (uint16_t i = 0; i < target->prepared; i++) {
@@ -124,25 +127,27 @@ static inline uint8_t *target_plain_at(struct target *target)
 }
 
 // Adds the writable pieces of one chain, up to `want` bytes in all. Returns
-// the bytes it adds, or -EINVAL for a chain that no driver may build.
+// the bytes it adds, or -EINVAL for a chain that no driver may build: then some
+// of its pieces may stand in the placement.
 static int64_t placement_add_chain(struct placement *placement, const struct virtqueue *vq, uint16_t head,
                                    uint32_t want)
 {
-    struct virtqueue_table table;
+    struct virtqueue_table table = virtqueue_table_of_ring(vq);
     struct vring_desc desc;
     uint32_t got = 0;
 
     if (head >= vq->size)
         return -EINVAL;
     desc = virtqueue_desc_load(&vq->desc[head]);
-    if (!virtqueue_table_open(vq, &table, &desc))
-        return -EINVAL;
-    for (unsigned steps = 0; steps < LIMIT_FRAME_SEGMENTS; steps++) {
-        uint64_t address = desc.addr;
-        uint32_t left = desc.len < want - got ? desc.len : want - got;
+    while (placement->walked < LIMIT_FRAME_SEGMENTS) {
+        uint64_t address;
+        uint32_t left;
 
-        if ((desc.flags & (VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)) != VRING_DESC_F_WRITE)
+        placement->walked++;
+        if (!virtqueue_table_resolve(vq, &table, &desc) || !(desc.flags & VRING_DESC_F_WRITE))
             return -EINVAL;
+        address = desc.addr;
+        left = desc.len < want - got ? desc.len : want - got;
         while (left > 0) {
             uint32_t len = left;
             uint8_t *host = guest_memory_at(vq->memory, address, &len);
@@ -164,14 +169,15 @@ static int64_t placement_add_chain(struct placement *placement, const struct vir
 }
 
 // Finds room for len bytes of frame and its header, in one chain or, with
-// mergeable buffers, in as many as it takes. A chain that is none is given
-// back empty, at most one a call before the frame is tried again.
+// mergeable buffers, in as many as it takes. Chains that are none are given
+// back empty, as many as the descriptors of a burst allow: a ring full of them
+// must not buy its guest more of the worker than that.
 static enum transmit_stop placement_find(struct placement *placement, struct target *target, uint32_t len)
 {
     struct virtqueue *vq = target->vq;
     uint32_t left = len + vq->hdr_len;
 
-    placement->chain_count = placement->piece_count = 0;
+    placement->chain_count = placement->piece_count = placement->walked = 0;
     while (left > 0) {
         uint16_t at = target->taken + placement->chain_count;
         uint16_t head;
@@ -185,6 +191,8 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
                                                       : TRANSMIT_FULL;
         if (placement->chain_count == LIMIT_FRAME_SEGMENTS)
             return TRANSMIT_TOO_BIG;
+        if (target->wasted >= LIMIT_BURST_SEGMENTS)
+            return TRANSMIT_FULL; // the next call goes on
         head = virtqueue_avail(vq, vq->last_avail + at);
         if (head >= vq->size) {
             virtqueue_break(vq, "an available descriptor index is beyond the ring");
@@ -200,6 +208,8 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
             counter_add_relaxed(&vq->bad_chains, 1);
             virtqueue_split_use(vq, target->taken, head, 0);
             target->taken++;
+            target->wasted += placement->walked;
+            placement->piece_count = placement->walked = 0; // nothing of it is written to
             continue;
         }
         placement->chains[placement->chain_count].head = head;
@@ -270,7 +280,7 @@ static void placement_fill(const struct placement *placement, struct target *tar
 }
 
 // Any frame into any buffers. Its bytes must not change between this and
-// another receiver's copy (see both_general).
+// another receiver's copy (see both_put).
 __attribute__((noinline)) static enum transmit_stop target_put(struct target *target, const struct burst *burst,
                                                                const struct frame *frame)
 {

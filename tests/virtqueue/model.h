@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_TESTS_VIRTQUEUE_MODEL_H
+#define PATCHBAY_TESTS_VIRTQUEUE_MODEL_H
+
+// What a receive ring should do with frames, said as simply as possible: byte
+// after byte, chain after chain. It keeps its own notes of the chains that a
+// test posts, never looks at the ring, and writes what it expects into the
+// driver's shadow.
+
+#include "driver.h"
+
+enum { MODEL_CHAINS = 32768, MODEL_PIECES = 300 };
+
+struct model_chain {
+    uint16_t head;
+    uint16_t piece_count;
+    uint16_t bad_at; // the first piece that no driver may post; piece_count: none
+    struct driver_piece *pieces;
+};
+
+struct model {
+    struct driver *driver;
+    struct model_chain *chains; // MODEL_CHAINS, a ring
+    uint32_t first, next;       // chains [first, next) are posted
+};
+
+void model_open(struct model *model, struct driver *driver);
+void model_close(struct model *model);
+
+// Posts a chain of buffers, in the driver too. bad_at: see above; what makes the
+// piece bad is the test's: it has it in pieces or changes the ring after.
+uint16_t model_post(struct model *model, const struct driver_piece *pieces, unsigned count, unsigned bad_at,
+                    enum driver_layout layout);
+// One writable buffer of len bytes.
+uint16_t model_post_one(struct model *model, uint32_t len);
+
+uint32_t model_posted(const struct model *model);
+
+// What one frame of len bytes should do; the shadow is changed accordingly.
+enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t len);
+
+#endif
