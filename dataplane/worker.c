@@ -187,13 +187,14 @@ int worker_main(void *argument)
             adopt(worker, table);
         result = poll_all(worker);
         account(worker);
+        if (worker->adaptive)
+            worker_rest(worker, result == POLL_MOVED, result == POLL_WAITING);
         // Between two loops nothing of the table, of legs or of guests' memory
-        // is held.
+        // is held. The rest belongs to the loop: it looks at the table's sources
+        // and arms their rings.
         rte_rcu_qsbr_quiescent(publish_qsbr, worker->index);
         if (unlikely(worker->yields) && result != POLL_MOVED)
             worker_yield();
-        if (worker->adaptive)
-            worker_rest(worker, result == POLL_MOVED, result == POLL_WAITING);
     }
     rte_rcu_qsbr_thread_offline(publish_qsbr, worker->index);
     rte_rcu_qsbr_thread_unregister(publish_qsbr, worker->index);
