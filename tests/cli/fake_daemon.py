@@ -222,6 +222,7 @@ class Api:
 
     def route(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         segments = [urllib.parse.unquote(segment) for segment in path.split("/")[1:]]
+        self.check_query(method, segments)
         routes: list[tuple[str, Callable[..., tuple[int, Any]]]] = [
             (r"v1/version", self.version), (r"v1/stats", self.stats),
             (r"v1/vifs", self.list_vifs), (r"v1/vifs/([^/]+)", self.vif), (r"v1/vifs/([^/]+)/stats", self.vif_stats),
@@ -238,7 +239,18 @@ class Api:
                         and handler != self.network:
                     raise Refusal(404, "NotFound", f'there is no network "{match.group(1)}"')
                 return handler(method, *match.groups(), body)
-        raise Refusal(404, "NotFound", f"there is no {path}", "path")
+        raise Refusal(404, "NotFound", f"There is no path {path}. The nearest is /v1/version.")
+
+    def check_query(self, method: str, segments: list[str]) -> None:
+        """Requests take these parameters and no others."""
+        kind = segments[-2] if len(segments) % 2 else segments[-1]
+        drain, insert = {"quiet_ms", "drain_ms", "wait"}, {"force", "when_ready"}
+        known = {("GET", True): {"limit", "after"} if kind != "tees" else set(), ("DELETE", "vifs"): {"detach"},
+                 ("DELETE", "ports"): {"detach"} | drain, ("DELETE", "tees"): drain}
+        known |= {(change, kind): drain | insert for change in ("PUT", "PATCH") for kind in ("ports", "wires", "tees")}
+        is_list = len(segments) % 2 == 0 and segments[-1] != "stats"
+        for name in set(self.query) - known.get((method, is_list or kind), set()):
+            raise Refusal(400, "UnknownField", f'This request has no parameter "{name}".', name)
 
     def version(self, method: str, body: Any) -> tuple[int, Any]:
         return 200, {"daemon": "0.1.0", "api": self.model.api, "dpdk": "DPDK 22.11.11", "state_schema": 1, "pid": 4711,

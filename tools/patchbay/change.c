@@ -40,7 +40,7 @@ const char *change_wait(const struct call *call, const char *path)
 {
     // No drain takes longer, and the daemon should answer before we give up.
     unsigned longest = LIMIT_DRAIN_MS / 1000 + 1;
-    unsigned seconds = call->client.timeout_s > longest ? longest : call->client.timeout_s;
+    unsigned seconds = call->client.timeout_s > longest ? longest : call->client.timeout_s - 1;
     return client_query(path, "wait", text_format("%u", seconds));
 }
 

@@ -16,7 +16,8 @@
 // objects is a few megabytes.
 enum { ANSWER_BYTES_MAX = 64 << 20 };
 
-// Pages of one list; with 1,000 objects each, far above every limit.
+// Pages of one list. The daemon makes them as large as it likes to, 1,000
+// objects; this is far above every limit.
 enum { PAGES_MAX = 1000 };
 
 struct answer {
@@ -174,9 +175,7 @@ int client_list(struct client *client, const char *path, json_t **items, json_t 
     const char *next = NULL;
     int code = EXIT_DONE;
     for (unsigned pages = 0; all != NULL && pages < PAGES_MAX; pages++) {
-        const char *where = client_query(path, "limit", "1000");
-        if (next != NULL)
-            where = client_query(where, "after", next);
+        const char *where = next == NULL ? path : client_query(path, "after", next);
         code = client_do(client, "GET", where, NULL, 0, &reply);
         if (code != EXIT_DONE)
             break;

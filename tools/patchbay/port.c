@@ -15,8 +15,11 @@ static int send_port(struct call *call, const char *method, const json_t *body, 
 {
     const char *name = change_name(call, 0, "port");
     struct reply reply = {0};
-    int code =
-        name == NULL ? EXIT_USAGE : client_do(&call->client, method, change_port_path(call, name), body, flags, &reply);
+    if (name == NULL)
+        return EXIT_USAGE;
+    // A port that leaves its vif may be the arm of a bump, which then drains.
+    const char *path = change_wait(call, change_port_path(call, name));
+    int code = client_do(&call->client, method, path, body, flags, &reply);
     if (code == EXIT_DONE)
         change_print(call, reply.body, "%s %s", name, draw_state(reply.body));
     // Wires and Ts follow a port to its new vif.

@@ -61,13 +61,17 @@ static bool daemon_is_older(struct client *client, const char **version)
            ((unsigned long long)major << 32 | minor) < ((unsigned long long)CLIENT_API_MAJOR << 32 | CLIENT_API_MINOR);
 }
 
+#define NO_PATH "There is no path "
+
 // An unknown path or field may mean that the daemon predates it; an unknown
 // name never does.
 static bool may_be_age(const struct reply *reply, const char *code)
 {
     return reply->status == 405 || strcmp(code, "UnknownField") == 0 || strcmp(code, "MethodNotAllowed") == 0 ||
            (reply->status == 404 && strcmp(code, "NotFound") != 0) ||
-           (reply->status == 404 && strcmp(field_text(reply->body, "error.field", ""), "path") == 0);
+           // Of a path the daemon has no code of its own.
+           (reply->status == 404 &&
+            strncmp(field_text(reply->body, "error.message", ""), NO_PATH, strlen(NO_PATH)) == 0);
 }
 
 int client_refused(struct client *client, const struct reply *reply)
@@ -81,7 +85,7 @@ int client_refused(struct client *client, const struct reply *reply)
     if (message == NULL)
         message = text_format("the daemon refused with HTTP %ld and gave no reason", reply->status);
     if (may_be_age(reply, code) && daemon_is_older(client, &version)) {
-        const char *what = field == NULL || strcmp(field, "path") == 0 ? "such command" : text_format("\"%s\"", field);
+        const char *what = field == NULL ? "such command" : text_format("\"%s\"", field);
         output_complain("daemon %s has no %s (this patchbay speaks API %d.%d): upgrade patchbayd. It said: %s",
                         text_clean(version), text_clean(what), CLIENT_API_MAJOR, CLIENT_API_MINOR, text_clean(message));
         return EXIT_UNSUPPORTED;
@@ -90,6 +94,10 @@ int client_refused(struct client *client, const struct reply *reply)
     for (size_t i = 0; i < field_size(reply->body, "error.details.used_by"); i++)
         fprintf(stderr, "  used by %s\n",
                 text_clean(describe_user(field_item(reply->body, "error.details.used_by", i))));
+    uint64_t users = field_size(reply->body, "error.details.used_by");
+    uint64_t total = field_count(reply->body, "error.details.total");
+    if (total > users)
+        fprintf(stderr, "  and %llu more\n", (unsigned long long)(total - users));
     for (size_t i = 0; i < sizeof(hints) / sizeof(*hints); i++)
         if (strcmp(hints[i].code, code) == 0 &&
             (hints[i].option == NULL || has_option(client->command, hints[i].option)))

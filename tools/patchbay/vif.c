@@ -165,7 +165,7 @@ int vif_rm(struct call *call)
     int code = client_do(&call->client, "GET", path, NULL, 0, &before);
     if (code == EXIT_DONE && command_has(call, "detach")) {
         users = users_of(call, before.body);
-        path = change_wait(call, client_query(path, "detach", "1"));
+        path = client_query(path, "detach", "1");
     }
     if (code == EXIT_DONE)
         code = client_do(&call->client, "DELETE", path, NULL, 0, &reply);

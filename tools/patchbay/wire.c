@@ -99,9 +99,8 @@ int wire_rm(struct call *call)
 {
     const char *wire = change_name(call, 0, "wire");
     struct reply reply = {0};
-    int code = wire == NULL ? EXIT_USAGE
-                            : client_do(&call->client, "DELETE", change_wait(call, change_wire_path(call, wire)), NULL,
-                                        0, &reply);
+    int code =
+        wire == NULL ? EXIT_USAGE : client_do(&call->client, "DELETE", change_wire_path(call, wire), NULL, 0, &reply);
     if (code == EXIT_DONE)
         change_print(call, reply.body, "%s removed", wire);
     client_clear(&reply);
