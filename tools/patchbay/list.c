@@ -95,9 +95,7 @@ void list_print(const json_t *items, const struct list_column *columns)
     size_t count = 0, i;
     const json_t *item;
     for (; columns[count].name != NULL && count < 16; count++)
-        // What doesn't fit beside the rest goes on below, never away.
-        headings[count] =
-            (struct output_column){columns[count].name, columns[count + 1].name == NULL ? SCOLS_FL_WRAP : 0};
+        headings[count] = (struct output_column){columns[count].name, 0};
     struct libscols_table *table = output_table(headings, count);
     json_array_foreach(items, i, item)
     {
@@ -133,7 +131,7 @@ int list_run(struct call *call, const char *path, const struct list_column *colu
 
 int list_print_one(const json_t *object, const struct list_column *columns)
 {
-    static const struct output_column headings[] = {{"", 0}, {"", SCOLS_FL_WRAP}};
+    static const struct output_column headings[] = {{"", 0}, {"", 0}};
     struct libscols_table *table = output_table(headings, 2);
     scols_table_enable_noheadings(table, 1);
     for (; columns->name != NULL; columns++) {

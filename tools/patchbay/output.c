@@ -118,21 +118,21 @@ void output_cell(struct libscols_line *line, size_t column, const char *text, co
 
 void output_print_table(struct libscols_table *table)
 {
-    // Lines of a table end in the padding of its last column; nobody needs that
-    // in a file or a pipe, where it also makes texts hard to compare.
+    // Wrapped or cut to the terminal's width, reasons would be hard to read: the
+    // terminal wraps whole lines. They end in the padding of the last column,
+    // which is left out: in a file it makes texts hard to compare.
     char *text = NULL;
-    if (output.terminal) {
-        scols_print_table(table);
-    } else if (scols_print_table_to_string(table, &text) == 0 && text != NULL) {
-        text_keep(text);
-        for (char *line = text; *line != '\0';) {
-            size_t length = strcspn(line, "\n");
-            size_t shown = length;
-            while (shown > 0 && line[shown - 1] == ' ')
-                shown--;
-            printf("%.*s\n", (int)shown, line);
-            line += length + (line[length] == '\n');
-        }
+    scols_table_set_termforce(table, SCOLS_TERMFORCE_NEVER);
+    if (scols_print_table_to_string(table, &text) != 0)
+        errx(EXIT_REFUSED, "out of memory");
+    // No text comes of a table without lines.
+    for (char *line = text == NULL ? "" : text_keep(text); *line != '\0';) {
+        size_t length = strcspn(line, "\n");
+        size_t shown = length;
+        while (shown > 0 && line[shown - 1] == ' ')
+            shown--;
+        printf("%.*s\n", (int)shown, line);
+        line += length + (line[length] == '\n');
     }
     scols_unref_table(table);
 }

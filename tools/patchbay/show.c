@@ -70,8 +70,7 @@ static void add_tee(struct call *call, struct libscols_table *table, struct libs
 
 static int show_wire(struct call *call, const char *name)
 {
-    static const struct output_column columns[] = {
-        {"", SCOLS_FL_TREE}, {"STATE", 0}, {"SETTINGS", 0}, {"REASON", SCOLS_FL_WRAP}};
+    static const struct output_column columns[] = {{"", SCOLS_FL_TREE}, {"STATE", 0}, {"SETTINGS", 0}, {"REASON", 0}};
     struct reply reply = {0};
     int code = change_read_wire(call, call->network, name, &reply);
     if (code == EXIT_DONE && call->json) {

@@ -68,11 +68,12 @@ static void set_sums(struct libscols_line *line, const struct stats_row *row)
 static void print_rows(const struct stats *now, const struct stats *before)
 {
     static const struct output_column sums[] = {
-        {"", SCOLS_FL_TREE},       {"IN", SCOLS_FL_RIGHT},      {"BYTES", SCOLS_FL_RIGHT}, {"OUT", SCOLS_FL_RIGHT},
-        {"BYTES", SCOLS_FL_RIGHT}, {"DROPPED", SCOLS_FL_RIGHT}, {"REASONS", SCOLS_FL_WRAP}};
+        {"", SCOLS_FL_TREE},     {"IN", SCOLS_FL_RIGHT},    {"BYTES", SCOLS_FL_RIGHT},
+        {"OUT", SCOLS_FL_RIGHT}, {"BYTES", SCOLS_FL_RIGHT}, {"DROPPED", SCOLS_FL_RIGHT},
+        {"REASONS", 0}};
     static const struct output_column rates[] = {
-        {"", SCOLS_FL_TREE},  {"IN", SCOLS_FL_RIGHT},      {"", SCOLS_FL_RIGHT},           {"OUT", SCOLS_FL_RIGHT},
-        {"", SCOLS_FL_RIGHT}, {"DROPPED", SCOLS_FL_RIGHT}, {"DROPS IN ALL", SCOLS_FL_WRAP}};
+        {"", SCOLS_FL_TREE},  {"IN", SCOLS_FL_RIGHT},      {"", SCOLS_FL_RIGHT}, {"OUT", SCOLS_FL_RIGHT},
+        {"", SCOLS_FL_RIGHT}, {"DROPPED", SCOLS_FL_RIGHT}, {"DROPS IN ALL", 0}};
     struct libscols_table *table = output_table(before == NULL ? sums : rates, sizeof(sums) / sizeof(*sums));
     struct libscols_line *parent = NULL;
     for (size_t i = 0; i < now->row_count; i++) {
