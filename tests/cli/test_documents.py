@@ -15,7 +15,7 @@ from support import BUILD, PATCHBAY, ROOT, CliCase
 COMPLETION = ROOT / "tools" / "patchbay" / "patchbay.bash"
 MAN = ROOT / "docs" / "man" / "patchbay.1.scd"
 DAEMON_MAN = ROOT / "docs" / "man" / "patchbayd.8.scd"
-DAEMONS = [BUILD / "control" / name for name in ("patchbayd", "patchbayd-control-only")]
+DAEMONS = [BUILD / "control" / "patchbayd", BUILD / "tests" / "control" / "patchbayd-control-only"]
 UPDATE = "run: PATCHBAY_BUILD=… tests/cli/test_documents.py --update"
 
 
