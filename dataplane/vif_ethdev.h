@@ -6,7 +6,8 @@
 //
 // Files: vif_ethdev.c moves frames (hot); vif_ethdev_tap.c writes to a kernel
 // TAP (hot); vif_ethdev_wake.c is adaptive polling; vif_ethdev_device.c makes
-// and removes devices; vif_ethdev_probe.c finds them; vif_ethdev_link.c follows their links.
+// and removes devices; vif_ethdev_probe.c finds them, vif_ethdev_kernel.c
+// makes kernel TAPs; vif_ethdev_link.c follows the links.
 
 #include "vif.h"
 
@@ -90,8 +91,15 @@ void vif_ethdev_wake_init(struct ethdev *dev, uint16_t queues);
 // with the reason.
 int vif_ethdev_probe(const char *devargs, uint16_t *port, char *reason, size_t reason_size);
 
-// Makes a kernel TAP of that name. name is for the device in DPDK.
-int vif_ethdev_probe_tap(const char *name, const char *interface, uint16_t *port, char *reason, size_t reason_size);
+// The same, of a device whose bus and name are known.
+int vif_ethdev_probe_named(const char *devargs, const char *bus, const char *name, uint16_t *port, char *reason,
+                           size_t reason_size);
+
+// Makes a kernel TAP for a vif, under a name of its own; once it is started, it
+// gets the name it is to have, and is up. Both return 0 or -errno with the reason.
+int vif_ethdev_kernel_probe(const struct vif *vif, const char *interface, uint16_t *port, char *reason,
+                            size_t reason_size);
+int vif_ethdev_kernel_name(const struct vif *vif, const char *interface, char *reason, size_t reason_size);
 
 // Closes a port, stopped or never started, and removes its device.
 void vif_ethdev_remove(uint16_t port, struct rte_device *device);

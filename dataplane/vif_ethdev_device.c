@@ -190,6 +190,8 @@ static int bring_up(struct ethdev *dev, struct vif *vif, char *reason, size_t re
     }
     vif_ethdev_wake_init(dev, vif->queue_count);
     error = is_tap(&info) ? take_tap(dev, reason, reason_size) : 0;
+    if (error == 0 && vif->kind == VIF_KERNEL_NEW)
+        error = vif_ethdev_kernel_name(vif, vif->target, reason, reason_size);
     if (error == 0)
         error = vif_ethdev_link_add(dev, reason, reason_size);
     if (error != 0)
@@ -219,10 +221,7 @@ static int create(struct vif *vif, const struct vif_config *config, char *reason
     dev->tap_fd = -1;
     dev->quiet_fd = -1;
     if (config->kind == VIF_KERNEL_NEW) {
-        char name[32];
-
-        snprintf(name, sizeof(name), "net_tap_pb%u", config->slot);
-        error = vif_ethdev_probe_tap(name, config->target, &dev->port, reason, reason_size);
+        error = vif_ethdev_kernel_probe(vif, config->target, &dev->port, reason, reason_size);
     } else {
         error = vif_ethdev_probe(config->target, &dev->port, reason, reason_size);
     }
@@ -242,6 +241,21 @@ static int create(struct vif *vif, const struct vif_config *config, char *reason
     return error;
 }
 
+// Frees what waits: in our stash, and, since a software ring's driver forgets
+// what it holds, in the device.
+static void drain(struct vif *vif, uint16_t queue)
+{
+    struct ethdev_rxq *rxq = &vif_ethdev(vif)->rxq[queue];
+
+    // Bounded: a busy device never runs dry.
+    for (unsigned i = 0; i < 2 * RING_SIZE / LIMIT_BURST_FRAMES; i++) {
+        rte_pktmbuf_free_bulk(&rxq->mbufs[rxq->head], (unsigned)(rxq->count - rxq->head));
+        if (vif_ethdev_poll(vif, queue) == 0)
+            return;
+    }
+    rte_pktmbuf_free_bulk(rxq->mbufs, rxq->count);
+}
+
 static void destroy(struct vif *vif)
 {
     struct ethdev *dev = vif_ethdev(vif);
@@ -249,11 +263,9 @@ static void destroy(struct vif *vif)
 
     vif_ethdev_link_remove(dev);
     for (uint16_t queue = 0; queue < vif->queue_count; queue++) {
-        struct ethdev_rxq *rxq = &dev->rxq[queue];
-
         if (dev->wake_fd[queue] >= 0)
             worker_forget_fd(dev->wake_fd[queue]);
-        rte_pktmbuf_free_bulk(&rxq->mbufs[rxq->head], (unsigned)(rxq->count - rxq->head));
+        drain(vif, queue);
     }
     // A TAP that is gone, or in another network namespace, is still asked to go down.
     eal_log_capture_begin(true);

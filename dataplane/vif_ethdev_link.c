@@ -14,12 +14,15 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <poll.h>
 #include <rte_ethdev.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 // Guards the list and the devices' being there while their links are looked at.
@@ -32,9 +35,17 @@ static pthread_t link_thread;
 static int epoll_fd = -1;
 static int end_fd = -1;
 
+// The name that the interface has now, wherever it is.
+static const char *interface_name(const struct ethdev *dev, struct ifreq *request)
+{
+    memset(request, 0, sizeof(*request));
+    return ioctl(dev->tap_fd, TUNGETIFF, request) == 0 ? request->ifr_name : "IFACE";
+}
+
 static void look_at_tap(struct ethdev *dev)
 {
     struct pollfd queue = {.fd = dev->tap_fd, .events = POLLOUT};
+    struct ifreq request;
 
     if (atomic_load(&dev->gone) || poll(&queue, 1, 0) < 0)
         return;
@@ -50,7 +61,7 @@ static void look_at_tap(struct ethdev *dev)
         vif_set_link(dev->vif, VIF_LINK_UP, "%s", "");
     } else {
         vif_set_link(dev->vif, VIF_LINK_DOWN, "its kernel interface is down: ip link set %s up, where it is now",
-                     dev->vif->kind == VIF_KERNEL_NEW ? dev->vif->target : "IFACE");
+                     interface_name(dev, &request));
     }
 }
 

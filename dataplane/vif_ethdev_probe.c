@@ -6,12 +6,9 @@
 #include "eal_log.h"
 #include "vif_ethdev.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
-#include <net/if.h>
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_devargs.h>
@@ -135,8 +132,8 @@ void vif_ethdev_remove(uint16_t port, struct rte_device *device)
         eal_log(LOG_LEVEL_WARNING, "dataplane", "DPDK doesn't let go of a device: %s", rte_strerror(-error));
 }
 
-static int probe_named(const char *devargs, const char *bus, const char *name, uint16_t *port, char *reason,
-                       size_t reason_size)
+int vif_ethdev_probe_named(const char *devargs, const char *bus, const char *name, uint16_t *port, char *reason,
+                           size_t reason_size)
 {
     struct rte_eth_dev_info info;
     char said[512];
@@ -200,73 +197,7 @@ int vif_ethdev_probe(const char *devargs, uint16_t *port, char *reason, size_t r
     if (strcmp(rte_bus_name(parsed.bus), "pci") == 0)
         error = check_pci(parsed.name, reason, reason_size);
     if (error == 0)
-        error = probe_named(devargs, rte_bus_name(parsed.bus), parsed.name, port, reason, reason_size);
+        error = vif_ethdev_probe_named(devargs, rte_bus_name(parsed.bus), parsed.name, port, reason, reason_size);
     free(parsed.data);
-    return error;
-}
-
-// ---- kernel TAPs ----
-
-// What the kernel takes as an interface's name, less what means something else
-// to it (%) or to DPDK's parser (the punctuation).
-static bool is_interface_name(const char *name)
-{
-    size_t len = strlen(name);
-
-    if (len == 0 || len > LIMIT_IFNAME_LEN || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return false;
-    for (size_t i = 0; i < len; i++)
-        if (!isgraph((unsigned char)name[i]) || strchr("/:%,=[]()\"'\\", name[i]) != NULL)
-            return false;
-    return true;
-}
-
-static int check_tun(char *reason, size_t reason_size)
-{
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-
-    if (fd >= 0) {
-        close(fd);
-        return 0;
-    }
-    switch (errno) {
-    case ENOENT:
-    case ENODEV:
-    case ENXIO:
-        return refuse(reason, reason_size, -ENODEV,
-                      "there is no /dev/net/tun, which makes kernel interfaces: modprobe tun");
-    case EPERM:
-    case EACCES:
-        return refuse(reason, reason_size, -EPERM,
-                      "/dev/net/tun, which makes kernel interfaces, isn't for us: start patchbayd as root or with "
-                      "CAP_NET_ADMIN, in a container with --device /dev/net/tun");
-    default:
-        return refuse(reason, reason_size, -errno, "/dev/net/tun can't be opened: %s", strerror(errno));
-    }
-}
-
-int vif_ethdev_probe_tap(const char *name, const char *interface, uint16_t *port, char *reason, size_t reason_size)
-{
-    char devargs[128];
-    int error;
-
-    if (!is_interface_name(interface))
-        return refuse(reason, reason_size, -EINVAL,
-                      "\"%s\" is no name for a kernel interface: 1 to %d letters, digits or -_.@+", interface,
-                      LIMIT_IFNAME_LEN);
-    error = check_tun(reason, reason_size);
-    if (error != 0)
-        return error;
-    // DPDK's driver would join a TAP of that name that somebody else has made.
-    if (if_nametoindex(interface) != 0)
-        return refuse(reason, reason_size, -EEXIST,
-                      "the kernel has an interface %s already: choose another name, or ip link del %s", interface,
-                      interface);
-    snprintf(devargs, sizeof(devargs), "%s,iface=%s", name, interface);
-    error = probe_named(devargs, "vdev", name, port, reason, reason_size);
-    if (error != 0 && strstr(reason, strerror(EPERM)) != NULL)
-        return refuse(reason, reason_size, -EPERM,
-                      "the kernel doesn't let us make the interface %s: start patchbayd as root or with CAP_NET_ADMIN",
-                      interface);
     return error;
 }
