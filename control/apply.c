@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "apply.h"
+
+#include "control.h"
+#include "events.h"
+#include "live_table.h"
+#include "log.h"
+#include "plan.h"
+#include "queue.h"
+#include "status.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { POLL_FIRST_NS = 20000, POLL_LAST_NS = 1000000, RETRY_NS = 100000000 };
+
+// Wires to compile although the model didn't change: a device came.
+static struct wire_list dirty;
+// Dirty ones that are being drained, until that is over.
+static struct wire_list postponed;
+static struct timer retry;
+static bool retrying;
+static bool first_table = true;
+static bool vifs_changed; // since the last table
+static bool running;      // apply_start was called
+
+// Commands that wait for a device to be gone.
+static struct command_list removing = TAILQ_HEAD_INITIALIZER(removing);
+
+// The transaction.
+static enum { IDLE, FIRST, SECOND } phase;
+static struct command_list group = TAILQ_HEAD_INITIALIZER(group);
+static struct model_change change;
+static struct wish_list wishes;
+static struct wire_list affected, ports;
+static struct plan_list plans;
+static struct wire_table *tables[2];
+static uint64_t token, began, poll_at, poll_step;
+
+void apply_submit(struct command *command)
+{
+    queue_add(command);
+}
+
+bool apply_is_idle(void)
+{
+    return phase == IDLE;
+}
+
+// What Patchbay itself wants, whether or not a client asks for something.
+static bool has_own_work(void)
+{
+    return !retrying && (first_table || dirty.count > 0 || devices_restored() || drains_ready() || plan_late_pending());
+}
+
+uint64_t apply_deadline(void)
+{
+    if (!running)
+        return LOOP_NEVER;
+    if (phase != IDLE)
+        return poll_at;
+    return queue_stirred() || has_own_work() ? 0 : LOOP_NEVER;
+}
+
+// A wire_list is a list of names in networks: it serves for ports as well.
+static int add_name(struct wire_list *list, const struct wire_name *name)
+{
+    if (list->count == list->size) {
+        size_t size = list->size > 0 ? list->size * 2 : 16;
+        struct wire_name *larger = reallocarray(list->items, size, sizeof(*larger));
+
+        if (larger == NULL)
+            return -ENOMEM;
+        list->items = larger;
+        list->size = size;
+    }
+    list->items[list->count++] = *name;
+    return 0;
+}
+
+static int add_object(struct wire_list *list, const struct object *object)
+{
+    struct wire_name name;
+
+    strlcpy(name.network, object->network, sizeof(name.network));
+    strlcpy(name.name, object->name, sizeof(name.name));
+    return add_name(list, &name);
+}
+
+// ---- preparing: may fail ----
+
+// From here on tables poll the new vifs and not the deleted ones; the other way round to undo it.
+static void list_devices(bool forward)
+{
+    const struct command *command;
+
+    TAILQ_FOREACH(command, &group, entry)
+    {
+        struct device *gone = command->removed != VIF_SLOT_NONE ? device_find(command->removed) : NULL;
+
+        if (command->device != NULL) {
+            device_list(command->device, forward);
+            vifs_changed = true;
+        }
+        if (gone != NULL) {
+            device_list(gone, !forward);
+            plan_late_vif(gone->slot);
+            vifs_changed = true;
+        }
+    }
+}
+
+static int list_ports(void)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < change.record_count && error == 0; i++)
+        if (change.records[i].new != NULL && change.records[i].new->kind == OBJECT_PORT)
+            error = add_object(&ports, change.records[i].new);
+    return error;
+}
+
+static bool is_draining(const struct wire_name *name)
+{
+    const struct live_wire *live = live_find(name->network, name->name);
+
+    return live != NULL && live->drain != NULL;
+}
+
+// The change's wires and the dirty ones, but for those that are being drained.
+static int list_affected(void)
+{
+    int error = compile_affected(&change, &affected);
+
+    for (size_t i = 0; i < dirty.count && error == 0; i++)
+        error = add_name(is_draining(&dirty.items[i]) ? &postponed : &affected, &dirty.items[i]);
+    if (error != 0)
+        return error;
+    wire_list_clear(&dirty);
+    wire_list_sort(&affected);
+    return 0;
+}
+
+// Drains end with a transaction: after it, wires that had to wait may be compiled.
+static void resume_postponed(void)
+{
+    struct wire_list waiting = postponed;
+
+    postponed = (struct wire_list){0};
+    for (size_t i = 0; i < waiting.count; i++)
+        if (add_name(is_draining(&waiting.items[i]) ? &postponed : &dirty, &waiting.items[i]) != 0)
+            log_message(LOG_LEVEL_ERROR, "apply", "memory is out: wire %s is not up to date", waiting.items[i].name);
+    wire_list_clear(&waiting);
+}
+
+static int make_plans(void)
+{
+    struct live_wire *live;
+    int error = 0;
+
+    for (size_t i = 0; i < affected.count && error == 0; i++)
+        error = plan_wire(&plans, &affected.items[i], conflict_find(&wishes, &affected.items[i]), first_table);
+    if (drains_ready())
+        TAILQ_FOREACH(live, live_wires(), entry)
+    if (error == 0 && live->drain != NULL && live->drain->ready)
+        error = plan_drained(&plans, live);
+    return error == 0 ? plan_late_over(&plans) : error;
+}
+
+static int make_tables(void)
+{
+    bool two = plan_needs_two(&plans);
+
+    // A change of labels alone needs no table.
+    if (plans.count == 0 && !vifs_changed && !first_table)
+        return 0;
+    plan_select(&plans, false);
+    tables[0] = live_table_build(change.generation);
+    if (two && tables[0] != NULL) {
+        plan_select(&plans, true);
+        tables[1] = live_table_build(change.generation);
+    }
+    if (tables[0] != NULL && (!two || tables[1] != NULL))
+        return 0;
+    if (errno != ENOMEM)
+        log_message(LOG_LEVEL_ERROR, "apply", "the dataplane refused a wire table: %s", strerror(errno));
+    return errno == ENOMEM ? -ENOMEM : -EIO;
+}
+
+static int prepare(struct error *error)
+{
+    int result = list_ports();
+
+    if (devices_list_restored() > 0)
+        vifs_changed = true;
+    list_devices(true);
+    if (result == 0)
+        result = list_affected();
+    if (result == 0)
+        result = make_plans();
+    if (result == 0)
+        result = make_tables();
+    if (result == -ENOMEM)
+        error_set(error, PATCHBAY_ERROR_INTERNAL, NULL,
+                  "Memory is out; nothing was changed. Give DPDK more memory (--hugepages, or -- -m MB).");
+    else if (result != 0)
+        error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "The dataplane refused the change; nothing was changed.");
+    return result;
+}
+
+static int commit(struct error *error)
+{
+    char reason[512];
+    int result;
+
+    if (model_change_is_empty(&change))
+        return 0;
+    result = store_commit(control.store, &change, reason, sizeof(reason));
+    if (result == 0)
+        return 0;
+    error_set(error, PATCHBAY_ERROR_STORAGE_FULL, NULL, "The state could not be written, nothing was changed: %s",
+              reason);
+    log_message(LOG_LEVEL_ERROR, "apply", "the state could not be written: %s", reason);
+    return result;
+}
+
+// ---- undoing ----
+
+static void set_stirred(void *arg)
+{
+    (void)arg;
+    retrying = false;
+    queue_stir();
+}
+
+static void clear_lists(void)
+{
+    wire_list_clear(&affected);
+    wire_list_clear(&ports);
+    conflict_clear(&wishes);
+}
+
+static void undo(const struct error *error)
+{
+    struct command *command;
+
+    wire_table_free(tables[0]);
+    wire_table_free(tables[1]);
+    tables[0] = tables[1] = NULL;
+    plan_abandon(&plans);
+    list_devices(false);
+    model_rollback(&change);
+    while ((command = TAILQ_FIRST(&group)) != NULL) {
+        TAILQ_REMOVE(&group, command, entry);
+        if (command->device != NULL)
+            device_remove(command->device);
+        command_fail(command, error);
+    }
+    // What Patchbay itself wanted (a drain's end, a device that came) is wanted still.
+    for (size_t i = 0; i < affected.count; i++)
+        if (add_name(&dirty, &affected.items[i]) != 0)
+            break;
+    clear_lists();
+    retrying = true;
+    timer_arm(&retry, clock_now() + RETRY_NS, set_stirred, NULL);
+}
+
+// ---- publishing: can't fail ----
+
+static void publish(bool second)
+{
+    token = publish_begin(tables[second]);
+    tables[second] = NULL;
+    phase = second ? SECOND : FIRST;
+    vifs_changed = false;
+    plan_published(&plans, second);
+    poll_step = POLL_FIRST_NS;
+    poll_at = clock_now() + poll_step;
+}
+
+static void forget_statuses(void)
+{
+    for (size_t i = 0; i < change.record_count; i++)
+        if (change.records[i].old != NULL)
+            status_forget(change.records[i].old, change.records[i].new);
+}
+
+// Deleted vifs lose their device: no table and no leg names it any more.
+static void remove_devices(void)
+{
+    struct command *command;
+
+    TAILQ_FOREACH(command, &group, entry)
+    {
+        struct device *device = command->removed != VIF_SLOT_NONE ? device_find(command->removed) : NULL;
+
+        if (device != NULL)
+            device_remove(device);
+        else
+            command->removed = VIF_SLOT_NONE;
+    }
+}
+
+static void refresh_statuses(void)
+{
+    for (size_t i = 0; i < ports.count; i++) {
+        const struct port *port = model_find_port(control.model, ports.items[i].network, ports.items[i].name);
+
+        if (port != NULL)
+            status_refresh_port(port);
+    }
+    for (size_t i = 0; i < affected.count; i++) {
+        const struct wire *wire = model_find_wire(control.model, affected.items[i].network, affected.items[i].name);
+
+        if (wire == NULL)
+            continue;
+        status_refresh_wire(wire);
+        events_promote(wire);
+    }
+}
+
+static void answer_group(void)
+{
+    struct command *command;
+
+    while ((command = TAILQ_FIRST(&group)) != NULL) {
+        const struct live_wire *live = command->kind == OBJECT_WIRE ? live_find(command->network, command->name) : NULL;
+
+        TAILQ_REMOVE(&group, command, entry);
+        if (command->removed != VIF_SLOT_NONE)
+            TAILQ_INSERT_TAIL(&removing, command, entry);
+        else if (live != NULL && live->drain != NULL && command->options.wait_seconds > 0)
+            drain_wait(live->drain, command);
+        else
+            command_succeed(command);
+    }
+}
+
+static void finish(void)
+{
+    phase = IDLE;
+    first_table = false;
+    plan_finish(&plans);
+    resume_postponed();
+    remove_devices();
+    refresh_statuses();
+    log_message(LOG_LEVEL_DEBUG, "apply", "generation %llu: %zu wires looked at, %llu us",
+                (unsigned long long)model_generation(control.model), affected.count,
+                (unsigned long long)((clock_now() - began) / 1000));
+    clear_lists();
+    answer_group();
+    queue_stir();
+}
+
+// ---- the course of a transaction ----
+
+static void begin(void)
+{
+    struct command *command;
+    struct error error;
+
+    began = clock_now();
+    model_begin(control.model, &change);
+    queue_collect(&change, &group, &wishes);
+    if (TAILQ_EMPTY(&group) && !has_own_work()) {
+        model_rollback(&change);
+        return;
+    }
+    if (prepare(&error) != 0 || commit(&error) != 0) {
+        undo(&error);
+        return;
+    }
+    TAILQ_FOREACH(command, &group, entry)
+    command->device = NULL; // the model's from here on
+    forget_statuses();
+    if (tables[0] != NULL)
+        publish(false);
+    model_commit(&change);
+    if (phase == IDLE && (!TAILQ_EMPTY(&group) || affected.count > 0))
+        finish();
+    else if (phase == IDLE)
+        clear_lists();
+}
+
+static void poll_publish(void)
+{
+    if (clock_now() < poll_at)
+        return;
+    if (!publish_done(token)) {
+        poll_step = poll_step * 2 < POLL_LAST_NS ? poll_step * 2 : POLL_LAST_NS;
+        poll_at = clock_now() + poll_step;
+        return;
+    }
+    plan_settled(&plans);
+    if (tables[1] != NULL)
+        publish(true);
+    else
+        finish();
+}
+
+void apply_run(void)
+{
+    if (phase != IDLE)
+        poll_publish();
+    // finish stirs the queue: what arrived meanwhile is the next group.
+    while (running && phase == IDLE && (queue_stirred() || has_own_work()))
+        begin();
+}
+
+void apply_start(void)
+{
+    const struct object *wire;
+
+    for (wire = model_first(control.model, OBJECT_WIRE, NULL, "", false); wire != NULL; wire = model_next(wire))
+        if (add_object(&dirty, wire) != 0)
+            log_message(LOG_LEVEL_ERROR, "apply", "memory is out: wire %s stays down", wire->name);
+    running = true;
+}
+
+void apply_device_came(struct device *device)
+{
+    if (!running)
+        return;
+    if (compile_wires_of_vif(control.model, device->name, &dirty) != 0)
+        log_message(LOG_LEVEL_ERROR, "apply", "memory is out: the wires of vif %s stay down", device->name);
+}
+
+void apply_device_gone(void)
+{
+    struct command *command, *next;
+
+    TAILQ_FOREACH_SAFE(command, &removing, entry, next)
+    {
+        if (device_find(command->removed) != NULL)
+            continue;
+        TAILQ_REMOVE(&removing, command, entry);
+        command_succeed(command);
+    }
+    queue_stir();
+}
+
+// ---- the end ----
+
+static bool wait_for_workers(uint64_t deadline)
+{
+    while (!publish_done(token)) {
+        if (clock_now() >= deadline)
+            return false;
+        usleep(50);
+    }
+    return true;
+}
+
+static bool publish_nothing(uint64_t deadline)
+{
+    struct wire_table *table;
+    struct live_wire *live;
+
+    devices_unlist();
+    table = wire_table_build(NULL, 0, model_generation(control.model));
+    if (table == NULL)
+        return false;
+    token = publish_begin(table);
+    if (!wait_for_workers(deadline))
+        return false;
+    while ((live = TAILQ_FIRST(live_wires())) != NULL)
+        live_destroy(live);
+    return true;
+}
+
+bool apply_stop(uint64_t deadline)
+{
+    struct error error;
+
+    running = false;
+    while (phase != IDLE) {
+        if (!wait_for_workers(deadline))
+            return false;
+        poll_at = 0;
+        poll_publish();
+    }
+    error_set(&error, PATCHBAY_ERROR_UNAVAILABLE, NULL, "The daemon is stopping; nothing was changed.");
+    queue_stop(&error);
+    drains_stop();
+    timer_cancel(&retry);
+    return publish_nothing(deadline);
+}
+
+void apply_stop_waiting(void)
+{
+    struct command *command;
+
+    while ((command = TAILQ_FIRST(&removing)) != NULL) {
+        TAILQ_REMOVE(&removing, command, entry);
+        command_succeed(command);
+    }
+}

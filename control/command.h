@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_COMMAND_H
+#define PATCHBAY_COMMAND_H
+
+// One change that a client asks for (or that Patchbay makes itself: the
+// promotion of a T that waited for its arms), from its arrival to its answer.
+
+#include "change.h"
+#include "devices.h"
+#include "server.h"
+
+#include <sys/queue.h>
+
+enum command_verb { COMMAND_PUT, COMMAND_PATCH, COMMAND_DELETE, COMMAND_PROMOTE };
+
+// Parameters of the query, with their defaults.
+struct command_options {
+    bool detach;
+    bool force;
+    int when_ready; // -1: not given
+    uint32_t quiet_ms;
+    uint32_t drain_ms;
+    uint32_t wait_seconds; // 0: answer at once
+};
+
+struct command {
+    TAILQ_ENTRY(command) entry; // of the one list that it is in
+    struct exchange *exchange;  // NULL: nobody waits for the answer
+    enum command_verb verb;
+    enum object_kind kind;
+    bool is_tee;                      // the object is a T; name is its wire's
+    char network[LIMIT_NAME_LEN + 1]; // "" for networks and vifs
+    char name[LIMIT_NAME_LEN + 1];
+    char tee[LIMIT_NAME_LEN + 1];
+    json_t *body; // PUT, PATCH
+    struct command_options options;
+
+    // A new vif.
+    struct device *device; // made for it
+    struct timer timeout;
+    struct drain *drain; // for whose end it waits
+
+    // What its step did.
+    enum change_result result;
+    uint64_t generation; // of the object
+    json_t *shown;       // the version that it made, or the last representation of what it deleted
+    vif_slot removed;    // of the vif that it deleted; VIF_SLOT_NONE: none
+};
+
+TAILQ_HEAD(command_list, command);
+
+// Returns NULL without memory. Takes body unless it fails.
+struct command *command_create(struct exchange *exchange, enum command_verb verb, json_t *body);
+// Frees a command that was answered.
+void command_destroy(struct command *command);
+
+// Does the command's step in an open change: the version it asks for is in the
+// model. Returns 0, or -EINVAL with the error; then the step has changed nothing.
+int command_step(struct command *command, struct model_change *change, struct error *error);
+
+// Would it make a vif that isn't there, and hasn't it got its device?
+bool command_needs_device(const struct command *command);
+
+// Answer, log and free.
+void command_succeed(struct command *command);
+void command_fail(struct command *command, const struct error *error);
+
+#endif

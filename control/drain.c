@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "drain.h"
+
+#include "log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LOOK_NS = 1000000 };
+
+static size_t active, ready;
+
+size_t drains_active(void)
+{
+    return active;
+}
+
+bool drains_ready(void)
+{
+    return ready > 0;
+}
+
+struct drain *drain_create(struct live_wire *live, uint32_t quiet_ms, uint32_t drain_ms)
+{
+    struct drain *drain = calloc(1, sizeof(*drain));
+
+    if (drain == NULL)
+        return NULL;
+    drain->live = live;
+    drain->quiet_ms = quiet_ms;
+    drain->drain_ms = drain_ms;
+    TAILQ_INIT(&drain->waiting);
+    return drain;
+}
+
+void drain_destroy(struct drain *drain)
+{
+    if (drain == NULL)
+        return;
+    timer_cancel(&drain->timer);
+    live_release(drain->live, drain->first);
+    live_release(drain->live, drain->final);
+    free(drain);
+}
+
+static void look(void *arg)
+{
+    struct drain *drain = arg;
+    uint64_t now = clock_now();
+    uint64_t frames = live_received_from_arms(drain->live);
+
+    if (frames != drain->frames) {
+        drain->frames = frames;
+        drain->quiet_since = now;
+    }
+    if (now >= drain->until || now - drain->quiet_since >= (uint64_t)drain->quiet_ms * 1000000) {
+        drain->ready = true;
+        ready++;
+        return;
+    }
+    timer_arm(&drain->timer, now + LOOK_NS, look, drain);
+}
+
+void drain_begin(struct drain *drain)
+{
+    uint64_t now = clock_now();
+
+    active++;
+    drain->live->drain = drain;
+    drain->until = now + (uint64_t)drain->drain_ms * 1000000;
+    drain->quiet_since = now;
+    drain->frames = live_received_from_arms(drain->live);
+    timer_arm(&drain->timer, now + LOOK_NS, look, drain);
+}
+
+void drain_end(struct drain *drain)
+{
+    struct command *command;
+
+    active--;
+    if (drain->ready)
+        ready--;
+    drain->live->drain = NULL;
+    while ((command = TAILQ_FIRST(&drain->waiting)) != NULL) {
+        TAILQ_REMOVE(&drain->waiting, command, entry);
+        command_succeed(command);
+    }
+    drain_destroy(drain);
+}
+
+static void stop_waiting(void *arg)
+{
+    struct command *command = arg;
+    struct drain *drain = command->drain;
+
+    TAILQ_REMOVE(&drain->waiting, command, entry);
+    command_succeed(command);
+}
+
+void drain_wait(struct drain *drain, struct command *command)
+{
+    command->drain = drain;
+    TAILQ_INSERT_TAIL(&drain->waiting, command, entry);
+    timer_arm(&command->timeout, clock_now() + (uint64_t)command->options.wait_seconds * 1000000000, stop_waiting,
+              command);
+}
+
+void drains_stop(void)
+{
+    struct live_wire *live;
+
+    TAILQ_FOREACH(live, live_wires(), entry)
+    if (live->drain != NULL)
+        drain_end(live->drain);
+}

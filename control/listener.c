@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "listener.h"
+
+#include "pidfile.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+// What we bound, so that another daemon's socket is never removed by us.
+static struct {
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    dev_t device;
+    ino_t inode;
+    bool bound;
+} ours;
+
+int group_find(const char *name, gid_t *gid, char *reason, size_t reason_size)
+{
+    const struct group *group = getgrnam(name);
+    const char *wrong = NULL;
+    long long number;
+
+    if (group != NULL) {
+        *gid = group->gr_gid;
+        return 0;
+    }
+    number = strtonum(name, 0, UINT32_MAX - 1, &wrong);
+    if (wrong == NULL) {
+        *gid = (gid_t)number;
+        return 0;
+    }
+    snprintf(reason, reason_size, "There is no group \"%s\". Make it with: groupadd --system %s", name, name);
+    return -ENOENT;
+}
+
+// Does somebody listen at the address? 0: no, -EADDRINUSE: yes.
+static int probe(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = 0;
+
+    if (fd < 0)
+        return -errno;
+    // EAGAIN is a listener whose backlog is full: alive.
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+        error = -EADDRINUSE;
+    else if (errno != ECONNREFUSED && errno != ENOENT)
+        error = -errno;
+    close(fd);
+    return error;
+}
+
+// Makes way for bind: only a socket on which nobody listens is removed.
+static int clear_path(const struct sockaddr_un *address, char *reason, size_t reason_size)
+{
+    const char *path = address->sun_path;
+    struct stat st;
+    int error;
+
+    if (lstat(path, &st) != 0) {
+        if (errno == ENOENT)
+            return 0;
+        error = errno;
+        snprintf(reason, reason_size, "Can't look at %s: %s.", path, strerror(error));
+        return -error;
+    }
+    if (!S_ISSOCK(st.st_mode)) {
+        snprintf(reason, reason_size, "%s exists and is no socket. Remove it, or give another --socket.", path);
+        return -ENOTSOCK;
+    }
+    error = probe(address);
+    if (error == -EADDRINUSE) {
+        snprintf(reason, reason_size,
+                 "Somebody listens on %s already. Stop that process (ss -xlp shows it), or give another --socket.",
+                 path);
+        return error;
+    }
+    if (error == 0 && unlink(path) != 0 && errno != ENOENT)
+        error = -errno;
+    if (error != 0)
+        snprintf(reason, reason_size, "Can't replace the old socket %s: %s. Run as its owner or remove it.", path,
+                 strerror(-error));
+    return error;
+}
+
+static int bind_and_listen(int fd, const struct sockaddr_un *address, mode_t mode, gid_t gid, bool has_gid)
+{
+    struct stat st;
+    mode_t old;
+    int error = 0;
+
+    // The file is born closed to others and opened up after its group is set.
+    old = umask(0777 & ~0600);
+    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0)
+        error = -errno;
+    umask(old);
+    if (error != 0)
+        return error;
+    if (lstat(address->sun_path, &st) != 0)
+        return -errno;
+    strlcpy(ours.path, address->sun_path, sizeof(ours.path));
+    ours.device = st.st_dev;
+    ours.inode = st.st_ino;
+    ours.bound = true;
+    if ((has_gid && chown(address->sun_path, (uid_t)-1, gid) != 0) || chmod(address->sun_path, mode) != 0 ||
+        listen(fd, SOMAXCONN) != 0) {
+        error = -errno;
+        listener_remove();
+    }
+    return error;
+}
+
+int listener_open(const char *path, mode_t mode, const char *group, char *reason, size_t reason_size)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    gid_t gid = 0;
+    int fd, error;
+
+    if (strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
+        snprintf(reason, reason_size, "The socket's path is too long: at most %zu bytes.",
+                 sizeof(address.sun_path) - 1);
+        return -ENAMETOOLONG;
+    }
+    if (group != NULL && (error = group_find(group, &gid, reason, reason_size)) != 0)
+        return error;
+    if ((error = directory_make(path, 0755, reason, reason_size)) != 0 ||
+        (error = clear_path(&address, reason, reason_size)) != 0)
+        return error;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        error = -errno;
+        snprintf(reason, reason_size, "Can't make a socket: %s.", strerror(-error));
+        return error;
+    }
+    error = bind_and_listen(fd, &address, mode, gid, group != NULL);
+    if (error != 0) {
+        snprintf(reason, reason_size, "Can't listen on %s: %s. Run as root, or give another --socket.", path,
+                 strerror(-error));
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
+void listener_remove(void)
+{
+    struct stat st;
+
+    if (ours.bound && lstat(ours.path, &st) == 0 && st.st_dev == ours.device && st.st_ino == ours.inode)
+        unlink(ours.path);
+    ours.bound = false;
+}

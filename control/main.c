@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// patchbayd: starts what the rest is made of, in order, runs the control
+// thread's loop, and takes all down again. A start that fails says in one line
+// what is wrong and what to do.
+
+#include "apply.h"
+#include "control.h"
+#include "devices.h"
+#include "events.h"
+#include "listener.h"
+#include "log.h"
+#include "loop.h"
+#include "options.h"
+#include "pidfile.h"
+#include "restore.h"
+#include "routes.h"
+#include "server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+// A clean end takes less than a second: so much for what hangs.
+#define STOP_NS 700000000
+
+struct control control;
+
+static struct watcher signals = {.fd = -1};
+static bool stopping;
+
+static void tell_manager(const char *state)
+{
+#ifdef HAVE_SYSTEMD
+    sd_notify(0, state);
+#else
+    (void)state;
+#endif
+}
+
+static void take_signal(void *arg)
+{
+    struct signalfd_siginfo info;
+
+    (void)arg;
+    if (read(signals.fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    log_message(LOG_LEVEL_NOTICE, "main", "stopping, on signal %s", strsignal((int)info.ssi_signo));
+    stopping = true;
+}
+
+// To be called before there is a second thread, so that all inherit the mask.
+static int catch_signals(void)
+{
+    sigset_t mask;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    sigaddset(&mask, SIGINT);
+    if (sigprocmask(SIG_BLOCK, &mask, NULL) != 0)
+        return -errno;
+    signals = (struct watcher){.fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK), .ready = take_signal};
+    return signals.fd < 0 ? -errno : loop_watch(&signals);
+}
+
+// A thousand guests have a dozen descriptors each.
+static void raise_limits(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return;
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+        log_message(LOG_LEVEL_WARNING, "main", "the limit of open files stays low: %s", strerror(errno));
+}
+
+// The directory in which front ends make their sockets, and we ours.
+static int make_vhost_dir(const struct options *options, char *reason, size_t size)
+{
+    char inside[4096];
+    struct stat st;
+    gid_t gid = 0;
+    int error;
+
+    if (options->vhost_group != NULL && (error = group_find(options->vhost_group, &gid, reason, size)) != 0)
+        return error;
+    if (stat(options->vhost_dir, &st) == 0)
+        return 0;
+    snprintf(inside, sizeof(inside), "%s/", options->vhost_dir);
+    error = directory_make(inside, 0755, reason, size);
+    if (error == 0 && options->vhost_group != NULL &&
+        (chown(options->vhost_dir, (uid_t)-1, gid) != 0 || chmod(options->vhost_dir, 02770) != 0)) {
+        error = -errno;
+        snprintf(reason, size, "Can't give the directory %s to group %s: %s.", options->vhost_dir, options->vhost_group,
+                 strerror(-error));
+    }
+    return error;
+}
+
+static int start_dataplane(const struct options *options, char *reason, size_t size)
+{
+    const struct dataplane_options wanted = {
+        .workers = options->workers,
+        .poll = options->poll,
+        .hugepages_mb = options->hugepages_mb,
+        .eal_args = options->eal_args,
+        .eal_arg_count = options->eal_arg_count,
+        .log = log_write,
+    };
+
+    return dataplane_start(&wanted, reason, size);
+}
+
+static void on_device_gone(void)
+{
+    apply_device_gone();
+}
+
+static void on_device_came(struct device *device)
+{
+    apply_device_came(device);
+}
+
+// Each step undoes itself when it fails; those before it are undone by stop_all.
+static int start_all(const struct options *options, char *reason, size_t size)
+{
+    static const struct devices_events events = {.came = on_device_came, .gone = on_device_gone};
+    int listen_fd, error;
+
+    control.options = options;
+    if ((error = loop_start()) != 0 || (error = catch_signals()) != 0) {
+        snprintf(reason, size, "Can't set up the event loop: %s.", strerror(-error));
+        return error;
+    }
+    if ((error = pidfile_acquire(options->pidfile, options->socket, reason, size)) != 0 ||
+        (error = make_vhost_dir(options, reason, size)) != 0)
+        return error;
+    listen_fd = listener_open(options->socket, options->socket_mode, options->socket_group, reason, size);
+    if (listen_fd < 0)
+        return listen_fd;
+    if ((error = restore_load(options->state, reason, size)) != 0 ||
+        (error = start_dataplane(options, reason, size)) != 0) {
+        close(listen_fd);
+        return error;
+    }
+    control.dataplane_runs = true;
+    devices_start(&events);
+    if ((error = device_thread_start()) != 0 || (error = events_start()) != 0) {
+        snprintf(reason, size, "Can't start the device thread: %s.", strerror(-error));
+        close(listen_fd);
+        return error;
+    }
+    if ((error = restore_devices(&stopping, reason, size)) != 0) {
+        close(listen_fd);
+        return error;
+    }
+    apply_start();
+    return server_start(listen_fd, routes_handle, reason, size);
+}
+
+static uint64_t earlier(uint64_t one, uint64_t other)
+{
+    return one < other ? one : other;
+}
+
+static void run(void)
+{
+    bool ready = false;
+
+    while (!stopping) {
+        server_run();
+        apply_run();
+        if (!ready && apply_is_idle()) {
+            log_message(LOG_LEVEL_NOTICE, "main", "ready, on %s", control.options->socket);
+            tell_manager("READY=1");
+            ready = true;
+        }
+        loop_wait(earlier(server_deadline(), apply_deadline()));
+    }
+}
+
+// Ends the dataplane's part. False: something hangs, so the process has to go with it.
+static bool stop_dataplane(uint64_t deadline)
+{
+    if (!apply_stop(deadline)) {
+        log_message(LOG_LEVEL_WARNING, "main", "a worker does not answer");
+        return false;
+    }
+    devices_stop();
+    if (!device_thread_stop(deadline)) {
+        log_message(LOG_LEVEL_WARNING, "main", "a device does not answer");
+        return false;
+    }
+    devices_free();
+    events_stop();
+    return true;
+}
+
+// In reverse order. Files go first and in any case: what hangs must not leave them behind.
+static void stop_all(void)
+{
+    uint64_t deadline = clock_now() + STOP_NS;
+    bool clean = true;
+
+    tell_manager("STOPPING=1");
+    listener_remove();
+    if (control.dataplane_runs)
+        clean = stop_dataplane(deadline);
+    apply_stop_waiting();
+    server_stop(deadline);
+    store_close(control.store);
+    pidfile_release();
+    if (control.dataplane_runs && clean)
+        dataplane_stop();
+    if (!clean)
+        _exit(1);
+    model_destroy(control.model);
+    close(signals.fd);
+    loop_stop();
+}
+
+int main(int argc, char *argv[])
+{
+    struct options options;
+    char reason[1024] = "";
+    int error;
+
+    switch (options_parse(argc, argv, &options)) {
+    case OPTIONS_RUN:
+        break;
+    case OPTIONS_DONE:
+        return 0;
+    case OPTIONS_USAGE:
+        return 2;
+    }
+    // Once, for all files that are made from here on.
+    umask(0027);
+    log_start(options.log_level);
+    log_message(LOG_LEVEL_NOTICE, "main", "patchbayd " PATCHBAY_VERSION ", pid %d", (int)getpid());
+    raise_limits();
+    error = start_all(&options, reason, sizeof(reason));
+    if (error != 0)
+        log_message(LOG_LEVEL_ERROR, "main", "%s", reason);
+    else
+        run();
+    stop_all();
+    return error != 0 ? 1 : 0;
+}

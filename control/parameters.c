@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "parameters.h"
+
+#include "names.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum value { VALUE_FLAG, VALUE_NUMBER, VALUE_NAME };
+
+static const struct row {
+    const char *name;
+    enum parameter_set bit;
+    enum value value;
+    uint32_t min, max;
+    size_t offset; // in struct parameters: bool, int (WHEN_READY), uint32_t or the name
+} rows[] = {
+    {"limit", PARAMETER_LIMIT, VALUE_NUMBER, 1, LIMIT_LIST, offsetof(struct parameters, limit)},
+    {"after", PARAMETER_AFTER, VALUE_NAME, 0, 0, offsetof(struct parameters, after)},
+    {"detach", PARAMETER_DETACH, VALUE_FLAG, 0, 1, offsetof(struct parameters, options.detach)},
+    {"force", PARAMETER_FORCE, VALUE_FLAG, 0, 1, offsetof(struct parameters, options.force)},
+    {"when_ready", PARAMETER_WHEN_READY, VALUE_FLAG, 0, 1, offsetof(struct parameters, options.when_ready)},
+    {"quiet_ms", PARAMETER_QUIET_MS, VALUE_NUMBER, 0, LIMIT_DRAIN_MS, offsetof(struct parameters, options.quiet_ms)},
+    {"drain_ms", PARAMETER_DRAIN_MS, VALUE_NUMBER, 0, LIMIT_DRAIN_MS, offsetof(struct parameters, options.drain_ms)},
+    {"wait", PARAMETER_WAIT, VALUE_NUMBER, 0, PARAMETER_WAIT_MAX, offsetof(struct parameters, options.wait_seconds)},
+};
+
+enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };
+
+struct visit {
+    unsigned allowed;
+    unsigned seen;
+    struct parameters *parameters;
+    struct error *error;
+    bool failed;
+};
+
+// "limit, after", for the message that refuses another one.
+static void list_allowed(unsigned allowed, char *text, size_t size)
+{
+    text[0] = '\0';
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        if ((allowed & rows[i].bit) == 0)
+            continue;
+        if (text[0] != '\0')
+            strlcat(text, ", ", size);
+        strlcat(text, rows[i].name, size);
+    }
+    if (text[0] == '\0')
+        strlcpy(text, "none", size);
+}
+
+static int set_flag(const struct row *row, const char *value, struct parameters *parameters, struct error *error)
+{
+    bool on = strcmp(value, "1") == 0;
+    void *field = (char *)parameters + row->offset;
+
+    if (!on && strcmp(value, "0") != 0)
+        return error_set(error, PATCHBAY_ERROR_BAD_VALUE, row->name, "The parameter %s takes 1 or 0: ?%s=1.", row->name,
+                         row->name);
+    if (row->bit == PARAMETER_WHEN_READY)
+        *(int *)field = on;
+    else
+        *(bool *)field = on;
+    return 0;
+}
+
+static int set_value(const struct row *row, const char *value, struct parameters *parameters, struct error *error)
+{
+    void *field = (char *)parameters + row->offset;
+    const char *wrong = NULL;
+
+    switch (row->value) {
+    case VALUE_FLAG:
+        return set_flag(row, value, parameters, error);
+    case VALUE_NUMBER:
+        *(uint32_t *)field = (uint32_t)strtonum(value, row->min, row->max, &wrong);
+        // strtonum would take spaces and a sign before the digits.
+        if (wrong != NULL || strspn(value, "0123456789") != strlen(value))
+            return error_set(error, PATCHBAY_ERROR_BAD_VALUE, row->name,
+                             "The parameter %s takes a number from %u to %u.", row->name, row->min, row->max);
+        return 0;
+    case VALUE_NAME:
+        if (!names_valid(value))
+            return error_set(error, PATCHBAY_ERROR_BAD_VALUE, row->name,
+                             "The parameter %s takes a name: " NAMES_RULE ".", row->name);
+        strlcpy(field, value, LIMIT_NAME_LEN + 1);
+        return 0;
+    }
+    return 0;
+}
+
+static bool take(void *arg, const char *name, const char *value)
+{
+    struct visit *visit = arg;
+    const struct row *row = NULL;
+    char allowed[128];
+
+    for (size_t i = 0; i < ROW_COUNT; i++)
+        if (strcmp(rows[i].name, name) == 0 && (visit->allowed & rows[i].bit) != 0)
+            row = &rows[i];
+    if (row == NULL) {
+        list_allowed(visit->allowed, allowed, sizeof(allowed));
+        error_set(visit->error, PATCHBAY_ERROR_UNKNOWN_FIELD, name,
+                  "This request has no parameter \"%.64s\". It takes: %s.", name, allowed);
+    } else if ((visit->seen & row->bit) != 0) {
+        error_set(visit->error, PATCHBAY_ERROR_BAD_VALUE, name, "The parameter %s is given twice.", name);
+    } else {
+        visit->seen |= row->bit;
+        visit->failed = set_value(row, value != NULL ? value : "", visit->parameters, visit->error) != 0;
+        return !visit->failed;
+    }
+    visit->failed = true;
+    return false;
+}
+
+int parameters_parse(const struct exchange *exchange, unsigned allowed, struct parameters *parameters,
+                     struct error *error)
+{
+    struct visit visit = {.allowed = allowed, .parameters = parameters, .error = error};
+
+    *parameters = (struct parameters){
+        .limit = LIMIT_LIST,
+        .options = {.when_ready = -1, .quiet_ms = DEFAULT_QUIET_MS, .drain_ms = DEFAULT_DRAIN_MS},
+    };
+    exchange_each_parameter(exchange, take, &visit);
+    return visit.failed ? -EINVAL : 0;
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_PARAMETERS_H
+#define PATCHBAY_PARAMETERS_H
+
+// The query of a request: which parameters a route takes, and their values.
+
+#include "command.h"
+#include "error.h"
+#include "server.h"
+
+// Bits of struct route.parameters.
+enum parameter_set {
+    PARAMETER_LIMIT = 1 << 0,
+    PARAMETER_AFTER = 1 << 1,
+    PARAMETER_DETACH = 1 << 2,
+    PARAMETER_FORCE = 1 << 3,
+    PARAMETER_WHEN_READY = 1 << 4,
+    PARAMETER_QUIET_MS = 1 << 5,
+    PARAMETER_DRAIN_MS = 1 << 6,
+    PARAMETER_WAIT = 1 << 7,
+
+    PARAMETERS_LIST = PARAMETER_LIMIT | PARAMETER_AFTER,
+    PARAMETERS_DRAIN = PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS | PARAMETER_WAIT,
+    PARAMETERS_TEE = PARAMETER_FORCE | PARAMETER_WHEN_READY | PARAMETERS_DRAIN,
+};
+
+enum { PARAMETER_WAIT_MAX = 60 };
+
+struct parameters {
+    uint32_t limit;
+    char after[LIMIT_NAME_LEN + 1]; // "": from the start
+    struct command_options options;
+};
+
+// Returns 0, or -EINVAL with the error: a parameter that the route doesn't
+// take, that is given twice, or whose value can't be.
+int parameters_parse(const struct exchange *exchange, unsigned allowed, struct parameters *parameters,
+                     struct error *error);
+
+#endif

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "plan.h"
+
+#include "control.h"
+#include "devices.h"
+#include "log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct plan *add_plan(struct plan_list *plans, struct live_wire *live)
+{
+    if (plans->count == plans->room) {
+        size_t room = plans->room > 0 ? plans->room * 2 : 16;
+        struct plan *larger = realloc(plans->items, room * sizeof(*larger));
+
+        if (larger == NULL)
+            return NULL;
+        plans->items = larger;
+        plans->room = room;
+    }
+    plans->items[plans->count] = (struct plan){.live = live};
+    return &plans->items[plans->count++];
+}
+
+static void drop_plan(struct plan_list *plans)
+{
+    struct plan *plan = &plans->items[--plans->count];
+
+    drain_destroy(plan->drain);
+    live_release(plan->live, plan->first);
+    live_release(plan->live, plan->final);
+    if (plan->created)
+        live_destroy(plan->live);
+}
+
+// Everything that the published set names must stay while its ends are held.
+static bool can_hold(const struct live_set *set)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        const struct hop_program *program = set->items[i].leg->program;
+
+        if (!device_usable(set->items[i].leg->vif))
+            return false;
+        for (uint16_t j = 0; j < program->step_count; j++) {
+            const struct hop_step *step = &program->steps[j];
+
+            if (step->kind == HOP_DROP || step->vif == VIF_SLOT_NONE)
+                continue;
+            if (!device_usable(step->vif) || (step->kind == HOP_BUMP && !device_usable(step->other)))
+                return false;
+        }
+    }
+    return true;
+}
+
+// Turns a plan into one that first holds the ends; what it would have published is for the drain's end.
+static int hold_first(struct plan *plan, const struct drain_wish *wish)
+{
+    struct live_set *held = live_hold(plan->live);
+
+    plan->drain = drain_create(plan->live, wish != NULL ? wish->quiet_ms : DEFAULT_QUIET_MS,
+                               wish != NULL ? wish->drain_ms : DEFAULT_DRAIN_MS);
+    if (held == NULL || plan->drain == NULL) {
+        live_release(plan->live, held);
+        return -ENOMEM;
+    }
+    plan->drain->first = plan->first;
+    plan->drain->final = plan->final;
+    plan->first = held;
+    plan->final = NULL;
+    return 0;
+}
+
+static int fill_plan(struct plan *plan, const struct wire *wire, const struct drain_wish *wish, bool at_start)
+{
+    struct live_wire *live = plan->live;
+    struct live_set *final = live_build(live, wire, LIVE_STEADY);
+
+    plan->first = final;
+    if (final == NULL)
+        return -ENOMEM;
+    if (at_start)
+        return 0;
+    if (live_has_entering(live->now, final)) {
+        plan->final = final;
+        plan->first = live_build(live, wire, LIVE_ENTERING);
+        if (plan->first == NULL)
+            return -ENOMEM;
+    }
+    if (!live_has_leaving(live->now, final))
+        return 0;
+    if ((wish == NULL || wish->drain_ms > 0) && can_hold(live->now))
+        return hold_first(plan, wish);
+    plan->leaves = true;
+    return 0;
+}
+
+int plan_wire(struct plan_list *plans, const struct wire_name *name, const struct drain_wish *wish, bool at_start)
+{
+    const struct wire *wire = model_find_wire(control.model, name->network, name->name);
+    struct live_wire *live = live_find(name->network, name->name);
+    bool created = live == NULL;
+    struct plan *plan;
+    int error = 0;
+
+    if (live == NULL && wire == NULL)
+        return 0;
+    if (created && (live = live_create(wire)) == NULL)
+        return -ENOMEM;
+    plan = add_plan(plans, live);
+    if (plan == NULL) {
+        if (created)
+            live_destroy(live);
+        return -ENOMEM;
+    }
+    plan->created = created;
+    if (wire == NULL) {
+        plan->removed = true;
+        plan->first = live_empty();
+        error = plan->first == NULL ? -ENOMEM : 0;
+    } else {
+        error = fill_plan(plan, wire, wish, at_start);
+    }
+    if (error == 0 && !created && !plan->removed && plan->final == NULL && plan->drain == NULL &&
+        live_sets_equal(live->now, plan->first))
+        drop_plan(plans);
+    return error;
+}
+
+int plan_drained(struct plan_list *plans, struct live_wire *live)
+{
+    struct plan *plan = add_plan(plans, live);
+
+    if (plan == NULL)
+        return -ENOMEM;
+    plan->ends_drain = true;
+    plan->first = live->drain->first;
+    plan->final = live->drain->final;
+    live->drain->first = NULL;
+    live->drain->final = NULL;
+    return 0;
+}
+
+bool plan_needs_two(const struct plan_list *plans)
+{
+    for (size_t i = 0; i < plans->count; i++)
+        if (plans->items[i].final != NULL)
+            return true;
+    return false;
+}
+
+void plan_select(struct plan_list *plans, bool second)
+{
+    for (size_t i = 0; i < plans->count; i++) {
+        struct plan *plan = &plans->items[i];
+
+        plan->live->next = second && plan->final != NULL ? plan->final : plan->first;
+    }
+}
+
+static void swap(struct live_wire *live, struct live_set **set)
+{
+    struct live_set *old = live->now;
+
+    live->now = *set;
+    *set = old;
+}
+
+void plan_published(struct plan_list *plans, bool second)
+{
+    for (size_t i = 0; i < plans->count; i++) {
+        struct plan *plan = &plans->items[i];
+        struct live_wire *live = plan->live;
+
+        live->next = NULL;
+        if (second) {
+            if (plan->final != NULL)
+                swap(live, &plan->final);
+            continue;
+        }
+        if (plan->leaves || plan->ends_drain) {
+            live_read(live);
+            live->late_before = totals_late(&live->totals);
+        }
+        live_note_entering(live, plan->first);
+        swap(live, &plan->first);
+    }
+}
+
+void plan_settled(struct plan_list *plans)
+{
+    for (size_t i = 0; i < plans->count; i++) {
+        struct plan *plan = &plans->items[i];
+
+        // After the swap `first` is what was published before; what its arms received is final now.
+        if (plan->first != NULL && (plan->leaves || plan->ends_drain))
+            plan->unreturned = live_unreturned(plan->live, plan->first);
+        live_release(plan->live, plan->first);
+        plan->first = NULL;
+    }
+}
+
+// ---- late legs ----
+
+static size_t late_over;
+
+static void set_late_over(struct live_wire *live)
+{
+    if (!live->late_over)
+        late_over++;
+    live->late_over = true;
+}
+
+static void on_late_end(void *arg)
+{
+    struct live_wire *live = arg;
+
+    // A drain shows its own sets; the late legs wait until it is over.
+    if (live->drain == NULL)
+        set_late_over(live);
+}
+
+bool plan_late_pending(void)
+{
+    return late_over > 0;
+}
+
+static bool has_late(const struct live_set *set, vif_slot vif)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (set->items[i].leg->late && (vif == VIF_SLOT_NONE || set->items[i].leg->vif == vif))
+            return true;
+    return false;
+}
+
+static void watch_late(struct live_wire *live)
+{
+    if (live->late_over && (live->drain != NULL || !has_late(live->now, VIF_SLOT_NONE))) {
+        live->late_over = false;
+        late_over--;
+    }
+    if (!live->late_end.armed && !live->late_over && has_late(live->now, VIF_SLOT_NONE))
+        timer_arm(&live->late_end, clock_now() + (uint64_t)LATE_WATCH_MS * 1000000, on_late_end, live);
+}
+
+void plan_late_vif(vif_slot vif)
+{
+    struct live_wire *live;
+
+    TAILQ_FOREACH(live, live_wires(), entry)
+    if (live->late_end.armed && has_late(live->now, vif))
+        set_late_over(live);
+}
+
+int plan_late_over(struct plan_list *plans)
+{
+    size_t planned = plans->count;
+    struct live_wire *live;
+
+    if (late_over == 0)
+        return 0;
+    TAILQ_FOREACH(live, live_wires(), entry)
+    {
+        struct plan *plan;
+        bool busy = live->drain != NULL;
+
+        for (size_t i = 0; i < planned; i++)
+            busy = busy || plans->items[i].live == live;
+        if (!live->late_over || busy)
+            continue;
+        plan = add_plan(plans, live);
+        if (plan == NULL || (plan->first = live_without_late(live)) == NULL)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+// ---- the end of a transaction ----
+
+static void finish_drain(struct plan *plan)
+{
+    struct live_wire *live = plan->live;
+
+    live->drained = true;
+    live->unreturned = plan->unreturned;
+    if (live->drain != NULL)
+        drain_end(live->drain);
+}
+
+void plan_finish(struct plan_list *plans)
+{
+    for (size_t i = 0; i < plans->count; i++) {
+        struct plan *plan = &plans->items[i];
+        struct live_wire *live = plan->live;
+        const struct wire *wire = model_find_wire(control.model, live->network, live->name);
+
+        live_release(live, plan->first);
+        live_release(live, plan->final);
+        if (plan->removed) {
+            if (live->late_over)
+                late_over--;
+            live_destroy(live);
+            continue;
+        }
+        if (plan->drain != NULL)
+            drain_begin(plan->drain);
+        if (plan->leaves || plan->ends_drain)
+            finish_drain(plan);
+        watch_late(live);
+        if (wire != NULL && live->drain == NULL)
+            totals_prune(&live->totals, wire);
+    }
+    free(plans->items);
+    *plans = (struct plan_list){0};
+}
+
+void plan_abandon(struct plan_list *plans)
+{
+    while (plans->count > 0) {
+        struct plan *plan = &plans->items[plans->count - 1];
+
+        plan->live->next = NULL;
+        if (plan->ends_drain) {
+            // It will be tried again: the drain keeps what it prepared.
+            plan->live->drain->first = plan->first;
+            plan->live->drain->final = plan->final;
+            plan->first = NULL;
+            plan->final = NULL;
+        }
+        drop_plan(plans);
+    }
+    free(plans->items);
+    *plans = (struct plan_list){0};
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_READ_H
+#define PATCHBAY_READ_H
+
+#include "routes.h"
+
+// GET of objects and lists. They are answered at once, also while changes are on their way.
+route_handler read_version, read_object, read_list, read_tees, read_tee;
+
+// Refuses a GET with a body. Returns true if it was refused.
+bool read_refuses_body(struct exchange *exchange);
+
+#endif

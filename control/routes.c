@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "routes.h"
+
+#include "names.h"
+#include "read.h"
+#include "stats.h"
+#include "write.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NET  "/v1/networks/{net}"
+#define WIRE NET "/wires/{wire}"
+
+const struct route routes[] = {
+    {"GET", "/v1/version", read_version, 0, 0, true, "versions of daemon, API, DPDK and state"},
+    {"GET", "/v1/stats", stats_host, 0, 0, true, "workers, generation, counts of objects"},
+
+    {"GET", "/v1/vifs", read_list, OBJECT_VIF, PARAMETERS_LIST, true, "all vifs"},
+    {"GET", "/v1/vifs/{vif}", read_object, OBJECT_VIF, 0, true, "one vif"},
+    {"PUT", "/v1/vifs/{vif}", write_object, OBJECT_VIF, 0, false, "make or change a vif"},
+    {"PATCH", "/v1/vifs/{vif}", write_object, OBJECT_VIF, 0, false, "change fields of a vif"},
+    {"DELETE", "/v1/vifs/{vif}", write_object, OBJECT_VIF, PARAMETER_DETACH, false, "remove a vif"},
+    {"GET", "/v1/vifs/{vif}/stats", stats_vif, OBJECT_VIF, 0, true, "counters of a vif"},
+
+    {"GET", "/v1/networks", read_list, OBJECT_NETWORK, PARAMETERS_LIST, true, "all networks"},
+    {"GET", NET, read_object, OBJECT_NETWORK, 0, true, "one network"},
+    {"PUT", NET, write_object, OBJECT_NETWORK, 0, false, "make or change a network"},
+    {"PATCH", NET, write_object, OBJECT_NETWORK, 0, false, "change fields of a network"},
+    {"DELETE", NET, write_object, OBJECT_NETWORK, PARAMETER_DETACH, false, "remove an empty network"},
+
+    {"GET", NET "/ports", read_list, OBJECT_PORT, PARAMETERS_LIST, true, "ports of a network"},
+    {"GET", NET "/ports/{port}", read_object, OBJECT_PORT, 0, true, "one port"},
+    {"PUT", NET "/ports/{port}", write_object, OBJECT_PORT, PARAMETERS_TEE, false, "make or change a port"},
+    {"PATCH", NET "/ports/{port}", write_object, OBJECT_PORT, PARAMETERS_TEE, false, "change fields of a port"},
+    {"DELETE", NET "/ports/{port}", write_object, OBJECT_PORT, PARAMETER_DETACH | PARAMETERS_DRAIN, false,
+     "remove a port"},
+
+    {"GET", NET "/wires", read_list, OBJECT_WIRE, PARAMETERS_LIST, true, "wires of a network"},
+    {"GET", WIRE, read_object, OBJECT_WIRE, 0, true, "one wire with its Ts"},
+    {"PUT", WIRE, write_object, OBJECT_WIRE, PARAMETERS_TEE, false, "make or change a wire with its Ts"},
+    {"PATCH", WIRE, write_object, OBJECT_WIRE, PARAMETERS_TEE, false, "change fields of a wire, replug it"},
+    {"DELETE", WIRE, write_object, OBJECT_WIRE, 0, false, "remove a wire and its Ts"},
+    {"GET", WIRE "/stats", stats_wire, OBJECT_WIRE, 0, true, "counters of a wire, its legs and Ts"},
+
+    {"GET", WIRE "/tees", read_tees, OBJECT_WIRE, 0, true, "Ts of a wire, in order from a to b"},
+    {"GET", WIRE "/tees/{tee}", read_tee, OBJECT_WIRE, 0, true, "one T"},
+    {"PUT", WIRE "/tees/{tee}", write_object, OBJECT_WIRE, PARAMETERS_TEE, false, "put in or change a T"},
+    {"PATCH", WIRE "/tees/{tee}", write_object, OBJECT_WIRE, PARAMETERS_TEE, false, "change fields of a T, move it"},
+    {"DELETE", WIRE "/tees/{tee}", write_object, OBJECT_WIRE, PARAMETERS_DRAIN, false, "take a T out"},
+    {.method = NULL},
+};
+
+enum { PARTS_MAX = 12, PART_SIZE = 256 };
+
+// "/v1/vifs/vm1" cut at its slashes.
+struct parts {
+    size_t count;
+    char text[PARTS_MAX][PART_SIZE];
+};
+
+static bool split(const char *path, struct parts *parts)
+{
+    parts->count = 0;
+    if (path[0] != '/')
+        return false;
+    while (*path == '/') {
+        size_t len = strcspn(path + 1, "/");
+
+        if (parts->count == PARTS_MAX || len >= PART_SIZE)
+            return false;
+        memcpy(parts->text[parts->count], path + 1, len);
+        parts->text[parts->count++][len] = '\0';
+        path += 1 + len;
+    }
+    return true;
+}
+
+static bool is_variable(const char *part)
+{
+    return part[0] == '{';
+}
+
+static bool matches(const struct route *route, const struct parts *parts)
+{
+    struct parts wanted;
+
+    split(route->path, &wanted);
+    if (wanted.count != parts->count)
+        return false;
+    for (size_t i = 0; i < wanted.count; i++)
+        if (!is_variable(wanted.text[i]) && strcmp(wanted.text[i], parts->text[i]) != 0)
+            return false;
+    return true;
+}
+
+// ---- what is wrong with a path ----
+
+// How far a path is from a route's: parts that differ, with near misses counted less.
+static unsigned measure(const struct route *route, const struct parts *parts)
+{
+    struct parts wanted;
+    unsigned distance;
+
+    split(route->path, &wanted);
+    distance = (unsigned)(wanted.count > parts->count ? wanted.count - parts->count : parts->count - wanted.count) * 4;
+    for (size_t i = 0; i < wanted.count && i < parts->count; i++) {
+        unsigned far = names_distance(wanted.text[i], parts->text[i], 3);
+
+        if (is_variable(wanted.text[i]))
+            distance += parts->text[i][0] == '\0' ? 4 : 0;
+        else
+            distance += far > 3 ? 8 : far;
+    }
+    return distance;
+}
+
+static void answer_not_found(struct exchange *exchange, const struct parts *parts, bool whole)
+{
+    const struct route *nearest = &routes[0];
+    unsigned least = UINT32_MAX;
+    struct error error;
+
+    for (const struct route *route = routes; whole && route->method != NULL; route++) {
+        unsigned distance = measure(route, parts);
+
+        if (distance < least) {
+            least = distance;
+            nearest = route;
+        }
+    }
+    error_set(&error, PATCHBAY_ERROR_NOT_FOUND, NULL, "There is no path %.100s. The nearest is %s.", exchange->path,
+              nearest->path);
+    exchange_fail(exchange, &error);
+}
+
+static void answer_method(struct exchange *exchange, const struct parts *parts)
+{
+    struct error error;
+
+    for (const struct route *route = routes; route->method != NULL; route++) {
+        if (!matches(route, parts))
+            continue;
+        if (exchange->allow[0] != '\0')
+            strlcat(exchange->allow, ", ", sizeof(exchange->allow));
+        strlcat(exchange->allow, route->method, sizeof(exchange->allow));
+        if (strcmp(route->method, "GET") == 0)
+            strlcat(exchange->allow, ", HEAD", sizeof(exchange->allow));
+    }
+    error_set(&error, PATCHBAY_ERROR_METHOD, NULL, "%.100s takes %s.", exchange->path, exchange->allow);
+    exchange_fail(exchange, &error);
+}
+
+// ---- finding ----
+
+static const struct route *find(const char *method, const struct parts *parts, bool *path_known)
+{
+    // Without the body: libmicrohttpd sees to that.
+    if (strcmp(method, "HEAD") == 0)
+        method = "GET";
+    *path_known = false;
+    for (const struct route *route = routes; route->method != NULL; route++) {
+        if (!matches(route, parts))
+            continue;
+        *path_known = true;
+        if (strcmp(route->method, method) == 0)
+            return route;
+    }
+    return NULL;
+}
+
+// Takes the names out of the path.
+static int read_target(const struct route *route, const struct parts *parts, struct target *target, struct error *error)
+{
+    struct parts wanted;
+
+    *target = (struct target){.kind = route->kind};
+    split(route->path, &wanted);
+    for (size_t i = 0; i < wanted.count; i++) {
+        const char *part = parts->text[i];
+        char *into = target->name;
+
+        if (!is_variable(wanted.text[i]))
+            continue;
+        if (!names_valid(part))
+            return error_set(error, PATCHBAY_ERROR_BAD_VALUE, "name", "\"%.64s\" can't be a name: " NAMES_RULE ".",
+                             part);
+        if (strcmp(wanted.text[i], "{net}") == 0 && route->kind != OBJECT_NETWORK)
+            into = target->network;
+        else if (strcmp(wanted.text[i], "{tee}") == 0)
+            into = target->tee;
+        strlcpy(into, part, LIMIT_NAME_LEN + 1);
+    }
+    target->is_tee = target->tee[0] != '\0';
+    return 0;
+}
+
+void routes_handle(struct exchange *exchange)
+{
+    struct parts parts;
+    bool whole = split(exchange->path, &parts), path_known = false;
+    const struct route *route = whole ? find(exchange->method, &parts, &path_known) : NULL;
+    struct parameters parameters;
+    struct target target;
+    struct error error;
+
+    if (route == NULL && path_known)
+        answer_method(exchange, &parts);
+    else if (route == NULL)
+        answer_not_found(exchange, &parts, whole);
+    else if (read_target(route, &parts, &target, &error) != 0 ||
+             parameters_parse(exchange, route->parameters, &parameters, &error) != 0)
+        exchange_fail(exchange, &error);
+    else
+        route->handler(exchange, &target, &parameters);
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_ROUTES_H
+#define PATCHBAY_ROUTES_H
+
+// The API's paths, in one table: which handler answers a request, which
+// parameters it takes. See docs/api.md, which says the same to clients.
+
+#include "model.h"
+#include "parameters.h"
+#include "server.h"
+
+// What a request is about, as its path says.
+struct target {
+    enum object_kind kind;
+    bool is_tee;
+    char network[LIMIT_NAME_LEN + 1]; // "" for networks and vifs
+    char name[LIMIT_NAME_LEN + 1];    // "" for lists
+    char tee[LIMIT_NAME_LEN + 1];     // "" if it is none
+};
+
+typedef void route_handler(struct exchange *exchange, const struct target *target, const struct parameters *parameters);
+
+struct route {
+    const char *method;
+    const char *path; // "{…}" stands for a name
+    route_handler *handler;
+    enum object_kind kind;
+    unsigned parameters; // enum parameter_set
+    bool read_only;
+    const char *help;
+};
+
+// The table; ends with a method of NULL.
+extern const struct route routes[];
+
+// Finds the route and calls its handler, or answers why there is none.
+void routes_handle(struct exchange *exchange);
+
+#endif

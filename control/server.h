@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_SERVER_H
+#define PATCHBAY_SERVER_H
+
+// HTTP/1.1 over the Unix socket: libmicrohttpd, run from the control thread's
+// loop. It hands over whole requests and sends answers; what they mean is for
+// routes.h.
+
+#include "error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// Who asks, as the kernel tells it.
+struct peer {
+    pid_t pid;
+    uid_t uid;
+};
+
+// Renders a long answer piece by piece, so that other clients are served in between.
+struct slices {
+    // Returns the next piece, whose memory is the callee's until the next call; NULL at the end.
+    const char *(*next)(struct slices *slices, size_t *size);
+    void (*destroy)(struct slices *slices);
+};
+
+// One request and its answer. Belongs to the server; valid until it is
+// answered, also when the client has hung up meanwhile.
+struct exchange {
+    char *method;
+    char *path; // decoded, without query
+    char *body; // NULL: none came
+    size_t body_size;
+    struct peer peer;
+
+    // The answer, set by the exchange_answer_… functions.
+    unsigned status; // 0: not yet
+    char *answer;
+    size_t answer_size;
+    struct slices *slices;
+    char etag[24];  // "": none
+    char allow[48]; // of 405; "": none
+
+    // The server's own.
+    struct MHD_Connection *connection;
+    struct client *client;
+    size_t body_room; // allocated
+    bool arrived;     // the request is whole
+    bool suspended;
+    bool too_large;
+    struct slices *sliced; // being sent
+    const char *slice;     // rest of the current slice
+    size_t slice_size;
+};
+
+// Calls handle for every whole request; it answers at once or later. Takes the
+// listening descriptor. Returns 0, or -errno with the reason.
+int server_start(int listen_fd, void (*handle)(struct exchange *exchange), char *reason, size_t reason_size);
+
+// Accepts, reads, handles, sends; doesn't block. To be called each turn of the loop.
+void server_run(void);
+
+// When server_run has to be called next although no descriptor is ready (clock_now, or LOOP_NEVER).
+uint64_t server_deadline(void);
+
+// Sends what is answered, for as long as the deadline allows, and closes all.
+void server_stop(uint64_t deadline);
+
+// Answers. The first form takes the reference; etag 0 means none.
+void exchange_answer(struct exchange *exchange, unsigned status, json_t *body, uint64_t etag);
+void exchange_answer_slices(struct exchange *exchange, struct slices *slices);
+void exchange_fail(struct exchange *exchange, const struct error *error);
+
+// A parameter of the query, NULL if it wasn't given; "" if it has no value.
+// Calls each(arg, name, value) for all, in order; value may be NULL.
+const char *exchange_header(const struct exchange *exchange, const char *name);
+void exchange_each_parameter(const struct exchange *exchange,
+                             bool (*each)(void *arg, const char *name, const char *value), void *arg);
+
+#endif

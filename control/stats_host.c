@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "stats.h"
+
+#include "check.h"
+#include "control.h"
+#include "devices.h"
+#include "read.h"
+
+#define DISCARD_KEY(symbol, key, help) key,
+static const char *const discard_keys[] = {VIF_DISCARD_REASONS(DISCARD_KEY)};
+
+static json_t *render_frames(const struct frame_count *count)
+{
+    return json_pack("{sI sI}", "frames", (json_int_t)count->frames, "bytes", (json_int_t)count->bytes);
+}
+
+static json_t *render_discarded(const uint64_t discarded[VIF_DISCARD_REASON_COUNT])
+{
+    json_t *shown = json_object();
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < VIF_DISCARD_REASON_COUNT; i++)
+        total += discarded[i];
+    json_object_set_new(shown, "total", json_integer((json_int_t)total));
+    for (size_t i = 0; i < VIF_DISCARD_REASON_COUNT; i++)
+        if (discarded[i] != 0)
+            json_object_set_new(shown, discard_keys[i], json_integer((json_int_t)discarded[i]));
+    return shown;
+}
+
+void stats_vif(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    struct vif_count count = {0};
+    const struct vif *vif;
+    struct error error;
+
+    (void)parameters;
+    if (read_refuses_body(exchange))
+        return;
+    vif = (const struct vif *)check_find(control.model, OBJECT_VIF, "", target->name, &error);
+    if (vif == NULL) {
+        exchange_fail(exchange, &error);
+        return;
+    }
+    // Without a device all are zero.
+    if (device_usable(vif->slot))
+        vif_read_count(vif->slot, &count);
+    exchange_answer(exchange, 200,
+                    json_pack("{ss ss so so so sI sI sI sI}", "vif", vif->object.name, "uid", vif->object.uid,
+                              "received", render_frames(&count.received), "transmitted",
+                              render_frames(&count.transmitted), "discarded", render_discarded(count.discarded),
+                              "rx_missed", (json_int_t)count.rx_missed, "rx_errors", (json_int_t)count.rx_errors,
+                              "notified", (json_int_t)count.notified, "reconnects", (json_int_t)count.reconnects),
+                    0);
+}
+
+static json_t *render_workers(void)
+{
+    json_t *workers = json_array();
+
+    for (unsigned worker = 0; worker < worker_count(); worker++) {
+        struct worker_count count;
+
+        if (!worker_read(worker, &count))
+            continue;
+        json_array_append_new(workers, json_pack("{sI sI sI sI sI sI sI sI}", "worker", (json_int_t)worker, "core",
+                                                 (json_int_t)count.core, "loops", (json_int_t)count.loops, "frames",
+                                                 (json_int_t)count.frames, "busy_cycles", (json_int_t)count.busy_cycles,
+                                                 "cycles", (json_int_t)count.cycles, "sleeps", (json_int_t)count.sleeps,
+                                                 "sources", (json_int_t)count.sources));
+    }
+    return workers;
+}
+
+void stats_host(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    const struct model *model = control.model;
+
+    (void)target;
+    (void)parameters;
+    if (read_refuses_body(exchange))
+        return;
+    exchange_answer(exchange, 200,
+                    json_pack("{sI s{sI sI sI sI} sI so}", "generation", (json_int_t)model_generation(model), "objects",
+                              "vifs", (json_int_t)model_count(model, OBJECT_VIF), "networks",
+                              (json_int_t)model_count(model, OBJECT_NETWORK), "ports",
+                              (json_int_t)model_count(model, OBJECT_PORT), "wires",
+                              (json_int_t)model_count(model, OBJECT_WIRE), "tsc_hz", (json_int_t)dataplane_tsc_hz(),
+                              "workers", render_workers()),
+                    0);
+}

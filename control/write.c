@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "write.h"
+
+#include "apply.h"
+#include "request.h"
+
+#include <string.h>
+
+void write_object(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    bool is_delete = strcmp(exchange->method, "DELETE") == 0;
+    enum command_verb verb = is_delete                              ? COMMAND_DELETE
+                             : strcmp(exchange->method, "PUT") == 0 ? COMMAND_PUT
+                                                                    : COMMAND_PATCH;
+    struct command *command;
+    struct error error;
+    json_t *body = NULL;
+
+    if (is_delete && exchange->body_size > 0) {
+        error_set(&error, PATCHBAY_ERROR_MALFORMED, NULL, "DELETE takes no body.");
+        exchange_fail(exchange, &error);
+        return;
+    }
+    if (!is_delete) {
+        body = request_parse(exchange->body != NULL ? exchange->body : "", exchange->body_size, &error);
+        if (body == NULL) {
+            exchange_fail(exchange, &error);
+            return;
+        }
+    }
+    command = command_create(exchange, verb, body);
+    if (command == NULL) {
+        json_decref(body);
+        error_set(&error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+        exchange_fail(exchange, &error);
+        return;
+    }
+    command->kind = target->kind;
+    command->is_tee = target->is_tee;
+    command->options = parameters->options;
+    strlcpy(command->network, target->network, sizeof(command->network));
+    strlcpy(command->name, target->name, sizeof(command->name));
+    strlcpy(command->tee, target->tee, sizeof(command->tee));
+    apply_submit(command);
+}
