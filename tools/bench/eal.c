@@ -66,7 +66,9 @@ static uint64_t needed_mib(const struct config *config)
     uint64_t bytes = 0;
 
     for (unsigned i = 0; i < config->port_count; i++) {
-        uint64_t buffers = 8 * (uint64_t)config->ports[i].queue_size + 8192;
+        uint64_t buffers = 8 * (uint64_t)config->ports[i].queue_size + 4096;
+        if (config->mode == TRAFFIC_RATE)
+            buffers += 3 * (uint64_t)config->pool;
         uint64_t size = config->sizes.max > 1536 ? FRAME_MAX + 1024 : 2560;
         bytes += buffers * size;
     }

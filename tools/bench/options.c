@@ -32,6 +32,8 @@ static const char usage[] =
     "  --wait SECONDS               for sockets and links to come up (default 10)\n"
     "rate: sends as fast as it is taken, prints one JSON object a window\n"
     "  --touch                      write the whole payload before sending, read it when received\n"
+    "  --pool N                     buffers of each port and direction, used in turn (default 4096): what the device\n"
+    "                               copies from and to has this working set\n"
     "  --warmup SECONDS (1)  --seconds SECONDS of a window (1)  --windows N (1)\n"
     "check: numbered frames, nothing dropped on the sending side, prints one JSON object at the end\n"
     "  --count N                    frames a stream (default 1000000; with --duration its upper bound)\n"
@@ -55,6 +57,7 @@ enum {
     OPT_HUGE,
     OPT_WAIT,
     OPT_TOUCH,
+    OPT_POOL,
     OPT_WARMUP,
     OPT_SECONDS,
     OPT_WINDOWS,
@@ -80,6 +83,7 @@ static const struct option options[] = {
     {"huge", required_argument, NULL, OPT_HUGE},
     {"wait", required_argument, NULL, OPT_WAIT},
     {"touch", no_argument, NULL, OPT_TOUCH},
+    {"pool", required_argument, NULL, OPT_POOL},
     {"warmup", required_argument, NULL, OPT_WARMUP},
     {"seconds", required_argument, NULL, OPT_SECONDS},
     {"windows", required_argument, NULL, OPT_WINDOWS},
@@ -388,6 +392,10 @@ static int parse_option(struct config *config, int option, char *text)
     case OPT_TOUCH:
         config->touch = true;
         return 0;
+    case OPT_POOL:
+        r = parse_number("--pool", text, 1024, 65536, &number);
+        config->pool = (unsigned)number;
+        return r;
     case OPT_WARMUP:
         return parse_seconds("--warmup", text, 0, &config->warmup_s);
     case OPT_SECONDS:
@@ -440,6 +448,7 @@ int options_parse(struct config *config, int argc, char **argv)
         .burst = TRAFFIC_BURST_MAX,
         .sizes = {FRAME_FIXED, FRAME_MIN, FRAME_MIN},
         .wait_s = 10,
+        .pool = 4096,
         .warmup_s = 1,
         .window_s = 1,
         .windows = 1,

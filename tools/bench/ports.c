@@ -23,8 +23,7 @@
 #include "traffic.h"
 
 enum {
-    TX_CACHE = 256,  // mbufs in the worker's cache of a transmit pool
-    RX_CACHE = 256,  // and of a receive pool
+    CACHE = 256,     // mbufs in the worker's cache of a pool
     RX_SLACK = 1024, // mbufs beyond those in rings and cache: bursts, and frames of several buffers
     BUF_SMALL = 2048,
     RETRY_US = 100 * 1000,
@@ -72,6 +71,7 @@ static void prepare_mbuf(struct rte_mempool *pool, void *arg, void *object, unsi
     frame_write(rte_pktmbuf_mtod(mbuf, uint8_t *), prepared->len, prepared->stream, index);
 }
 
+// The worker alone uses the pools while it runs, so they need no atomic operations.
 static struct rte_mempool *pool_create(const struct port *port, const char *what, unsigned index, unsigned count,
                                        unsigned cache, unsigned size)
 {
@@ -80,47 +80,72 @@ static struct rte_mempool *pool_create(const struct port *port, const char *what
 
     snprintf(name, sizeof(name), "%s%u-%.12s", what, index, port->spec->name);
     size = RTE_PKTMBUF_HEADROOM + ((size + 63) & ~63u);
-    pool = rte_pktmbuf_pool_create(name, count, cache, 0, (uint16_t)size, SOCKET_ID_ANY);
+    pool = rte_pktmbuf_pool_create_by_ops(name, count, cache, 0, (uint16_t)size, SOCKET_ID_ANY, "ring_sp_sc");
     if (pool == NULL)
         warnx("port %s: no memory for %u buffers of %u bytes: %s", port->spec->name, count, size,
               rte_strerror(rte_errno));
     return pool;
 }
 
-static int pools_create(struct traffic *t, unsigned index)
+static unsigned at_least(unsigned count, unsigned least)
+{
+    return count > least ? count : least;
+}
+
+static int rx_pool_create(struct traffic *t, unsigned index)
 {
     const struct config *config = t->config;
     struct port *port = &t->ports[index];
     const struct port_spec *spec = port->spec;
-    unsigned room = spec->buf_size, count = spec->queue_size;
+    // An appliance's received buffers stand in the other arm's transmit ring too.
+    unsigned count = spec->queue_size * 2 + CACHE * 3 / 2 + RX_SLACK, cache = CACHE, room = spec->buf_size;
 
     if (room == 0)
         room = spec->mrg || config->sizes.max <= BUF_SMALL ? BUF_SMALL : config->sizes.max;
-    // An appliance's received buffers stand in the other arm's transmit ring too.
-    count = count * 2 + RX_CACHE * 3 / 2 + RX_SLACK;
     if (config->sizes.max > room)
         count += TRAFFIC_BURST_MAX * (config->sizes.max / room) * 2;
-    port->rx_pool = pool_create(port, "rx", index, count, RX_CACHE, room);
-    if (port->rx_pool == NULL)
-        return -ENOMEM;
-    for (unsigned i = 0; i < config->stream_count; i++) {
-        unsigned pools = config->mode == TRAFFIC_RATE && config->sizes.mode == FRAME_IMIX ? FRAME_SIZES_MAX : 1;
+    if (config->mode == TRAFFIC_RATE) {
+        count = at_least(config->pool, count);
+        // Buffers of an appliance come back by the driver's hand, into the cache and out of it again: without one they
+        // take turns like all others.
+        for (unsigned i = 0; i < config->reflect_count; i++) {
+            if (config->reflects[i].in == index || config->reflects[i].out == index)
+                cache = 0;
+        }
+    }
+    port->rx_pool = pool_create(port, "rx", index, count, cache, room);
+    return port->rx_pool == NULL ? -ENOMEM : 0;
+}
+
+static int pools_create(struct traffic *t, unsigned index)
+{
+    const struct config *config = t->config;
+    struct port *port = &t->ports[index];
+    unsigned pools = config->mode == TRAFFIC_RATE && config->sizes.mode == FRAME_IMIX ? FRAME_SIZES_MAX : 1;
+    unsigned count = (port->spec->queue_size + TRAFFIC_BURST_MAX * config->stream_count) * port->spec->segs + CACHE * 2;
+    int r = rx_pool_create(t, index);
+
+    if (config->mode == TRAFFIC_RATE)
+        count = at_least(config->pool, count);
+    for (unsigned i = 0; r == 0 && i < config->stream_count; i++) {
         if (config->streams[i].tx != index || port->tx_pool[0] != NULL)
             continue;
-        count = (spec->queue_size + TRAFFIC_BURST_MAX * config->stream_count) * spec->segs + TX_CACHE * 2;
         for (unsigned j = 0; j < pools; j++) {
             struct prepared prepared = {pools > 1 ? frame_imix_len[j] : config->sizes.max, (uint16_t)i};
+            // All of IMIX together has the working set of one size.
+            unsigned share = pools > 1 ? count * frame_imix_weight[j] / FRAME_IMIX_PERIOD + CACHE * 2 : count;
+
             port->tx_pool[j] = pool_create(port,
                                            j == 0   ? "tx"
                                            : j == 1 ? "ty"
                                                     : "tz",
-                                           index, count, TX_CACHE, prepared.len > BUF_SMALL ? prepared.len : BUF_SMALL);
+                                           index, share, CACHE, at_least(prepared.len, BUF_SMALL));
             if (port->tx_pool[j] == NULL)
                 return -ENOMEM;
             rte_mempool_obj_iter(port->tx_pool[j], prepare_mbuf, &prepared);
         }
     }
-    return 0;
+    return r;
 }
 
 // Removes a socket that a killed process left. A socket that somebody listens on is an error.

@@ -5,6 +5,10 @@
 // The generator must not be the bottleneck. Untouched, a frame costs no more than the driver: the pool's mbufs are
 // prepared once and taken from it raw (the driver gives them back with one reference, one segment and their lengths
 // intact), received ones go back raw in bulk, what the ring did not take is kept for the next try.
+//
+// Buffers take turns, first in, first out, over the whole pool: where the driver uses the pool's cache, this side goes
+// around it. Through the cache alone the same few hundred buffers would be used again and again, and stay in the level
+// 2 cache of the device under test, as no guest's would.
 #include <err.h>
 #include <inttypes.h>
 #include <math.h>
@@ -83,7 +87,7 @@ static unsigned take_burst(const struct config *config, struct rate_tx *tx)
     unsigned used[FRAME_SIZES_MAX] = {0};
 
     if (config->sizes.mode != FRAME_IMIX) {
-        if (rte_mempool_get_bulk(tx->port->tx_pool[0], (void **)tx->pending, config->burst) != 0)
+        if (rte_mempool_ops_dequeue_bulk(tx->port->tx_pool[0], (void **)tx->pending, config->burst) != 0)
             return 0;
         return config->burst;
     }
@@ -94,7 +98,8 @@ static unsigned take_burst(const struct config *config, struct rate_tx *tx)
             0)
             continue;
         while (size-- > 0)
-            rte_mempool_put_bulk(tx->port->tx_pool[size], (void **)by_size[size], periods * frame_imix_weight[size]);
+            rte_mempool_ops_enqueue_bulk(tx->port->tx_pool[size], (void **)by_size[size],
+                                         periods * frame_imix_weight[size]);
         return 0;
     }
     for (; count < periods * FRAME_IMIX_PERIOD; count++) {
@@ -145,7 +150,7 @@ static __rte_always_inline unsigned receive(struct rate *rate, struct port *port
     counter_add(&port->rx_frames, count);
     counter_add(&port->rx_bytes, bytes);
     if (raw)
-        rte_mempool_put_bulk(port->rx_pool, (void **)mbufs, count);
+        rte_mempool_ops_enqueue_bulk(port->rx_pool, (void *const *)mbufs, count);
     else
         rte_pktmbuf_free_bulk(mbufs, count);
     return count;

@@ -77,6 +77,7 @@ struct config {
 
     // rate
     bool touch;
+    unsigned pool; // buffers of each port and direction that take turns
     double warmup_s;
     double window_s;
     unsigned windows;
