@@ -5,6 +5,8 @@
 #include <rte_version.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 // The library handles more than this, whatever was negotiated: in-flight
@@ -87,11 +89,11 @@ const struct vhost_message_rule *vhost_message_check(const struct vhost_message 
 // The handlers get a struct vhu_msg_context that no public header has: the
 // message with its largest payload, the descriptors and their number, packed.
 // DPDK's lib/vhost/vhost_user.h says that handlers rely on it; the largest
-// payload has grown once.
+// payload (a crypto session's) has grown once.
 #if RTE_VERSION >= RTE_VERSION_NUM(25, 3, 0, 0)
 enum { PAYLOAD_SIZE = 1072 };
 #else
-enum { PAYLOAD_SIZE = 272 };
+enum { PAYLOAD_SIZE = 632 };
 #endif
 enum { MESSAGE_HEADER = 12, MESSAGE_FDS = 8 };
 
@@ -100,25 +102,74 @@ struct descriptors {
     int count;
 };
 
+// Copies the descriptors of a message. The library fills the unused ones with
+// -1. If that isn't what is here, this isn't the structure that we know: false.
+static bool read_descriptors(const void *context, struct descriptors *copy)
+{
+    memcpy(copy, (const char *)context + MESSAGE_HEADER + PAYLOAD_SIZE, sizeof(*copy));
+    if (copy->count < 0 || copy->count > MESSAGE_FDS)
+        return false;
+    for (int i = 0; i < MESSAGE_FDS; i++) {
+        if ((copy->fds[i] >= 0) != (i < copy->count))
+            return false;
+    }
+    return true;
+}
+
 void vhost_message_close(void *context)
 {
-    void *at = (char *)context + MESSAGE_HEADER + PAYLOAD_SIZE; // not aligned
     struct descriptors copy;
 
-    memcpy(&copy, at, sizeof(copy));
-    // The library fills the unused ones with -1. If that isn't what is here,
-    // this isn't the structure that we know, and a leak is better than closing
-    // somebody else's descriptor.
-    if (copy.count < 0 || copy.count > MESSAGE_FDS)
+    // A leak is better than closing somebody else's descriptor.
+    if (!read_descriptors(context, &copy))
         return;
-    for (int i = 0; i < MESSAGE_FDS; i++) {
-        if ((copy.fds[i] >= 0) != (i < copy.count))
-            return;
-    }
     for (int i = 0; i < copy.count; i++) {
         close(copy.fds[i]);
         copy.fds[i] = -1;
     }
     copy.count = 0;
-    memcpy(at, &copy, sizeof(copy));
+    memcpy((char *)context + MESSAGE_HEADER + PAYLOAD_SIZE, &copy, sizeof(copy));
+}
+
+struct memory_region {
+    uint64_t guest, size, user, offset;
+};
+
+// Maps a region as the library will, and unmaps it.
+static bool can_map(const struct memory_region *region, int fd)
+{
+    struct stat status;
+    uint64_t size = region->size + region->offset;
+    void *mapped;
+
+    if (region->size == 0 || size < region->size || fstat(fd, &status) != 0)
+        return false;
+    if (status.st_blksize > 0)
+        size = (size + (uint64_t)status.st_blksize - 1) / (uint64_t)status.st_blksize * (uint64_t)status.st_blksize;
+    if (size == 0)
+        return false;
+    mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (mapped == MAP_FAILED)
+        return false;
+    munmap(mapped, size);
+    return true;
+}
+
+bool vhost_message_can_map(const void *context)
+{
+    const char *payload = (const char *)context + MESSAGE_HEADER;
+    struct descriptors fds;
+    uint32_t regions;
+
+    memcpy(&regions, payload, sizeof(regions));
+    if (!read_descriptors(context, &fds) || regions != (uint32_t)fds.count)
+        return true; // the library refuses that by itself, before it does anything
+    for (uint32_t i = 0; i < regions; i++) {
+        struct memory_region region;
+
+        memcpy(&region, payload + MEMORY_HEADER + i * MEMORY_REGION, sizeof(region));
+        if (!can_map(&region, fds.fds[i]))
+            return false;
+    }
+    return true;
 }

@@ -62,6 +62,11 @@ const struct vhost_message_rule *vhost_message_check(const struct vhost_message 
 // The ring that the message is about; only for rules with a ring.
 unsigned vhost_message_ring(const struct vhost_message *message, const struct vhost_message_rule *rule);
 
+// For a SET_MEM_TABLE: true if the library will be able to map its regions. It
+// unmaps the old ones first, and when it fails at a new one it loses that one's
+// descriptor, again with each message. context: what its handler got.
+bool vhost_message_can_map(const void *context);
+
 // Closes the file descriptors that came with a message that we refuse: the
 // library leaves that to the one who refuses. context: what its handler got.
 void vhost_message_close(void *context);

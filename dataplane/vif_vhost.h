@@ -35,6 +35,7 @@ struct vif_vhost {
     int vid;             // of the connection; -1: none
     int connection_fd;   // the library's; only to look whether it hung up; -1: not known
     bool running;        // between the library's new_device and destroy_device
+    bool stopped;        // running was true before on this connection, and isn't
     bool memory;         // it has a memory table: the last SET_MEM_TABLE succeeded
     bool negotiated;     // SET_FEATURES has been seen
     bool truncated;      // an access to the front end's memory failed; until it connects anew

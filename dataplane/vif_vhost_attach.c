@@ -153,6 +153,8 @@ void vif_vhost_explain(struct vif_vhost *vhost)
     else if (vhost->pending != NULL)
         vif_set_link(vif, VIF_LINK_DOWN, "the front end's %s failed; waiting for it to set its memory again",
                      vhost->pending);
+    else if (vhost->stopped)
+        vif_set_link(vif, VIF_LINK_DOWN, "the guest's driver has stopped its device, or the guest is rebooting");
     else if (vhost->negotiated && !vhost->memory)
         vif_set_link(vif, VIF_LINK_DOWN,
                      "connected; the front end has shared no memory yet (QEMU needs share=on for the guest's memory)");

@@ -17,6 +17,7 @@
 #include "vif_vhost.h"
 
 #include <rte_vhost.h>
+#include <stdio.h>
 #include <string.h>
 
 // The library gives connections numbers below this (RTE_MAX_VHOST_DEVICE).
@@ -39,7 +40,7 @@ static void disown(struct vif_vhost *vhost)
         atomic_compare_exchange_strong(&owners[vhost->vid], &expected, NULL);
     vhost->vid = -1;
     vhost->connection_fd = -1;
-    vhost->running = vhost->memory = vhost->negotiated = vhost->truncated = false;
+    vhost->running = vhost->stopped = vhost->memory = vhost->negotiated = vhost->truncated = false;
     vhost->pending = NULL;
     memset(vhost->enabled, 0, sizeof(vhost->enabled));
     memset(vhost->broken, 0, sizeof(vhost->broken));
@@ -81,6 +82,7 @@ static int new_device(int vid)
     if (vhost != NULL) {
         sigbus_tolerate();
         vhost->running = true;
+        vhost->stopped = false;
         vif_vhost_attach(vhost);
         check_empty(vhost);
     }
@@ -97,11 +99,9 @@ static void destroy_device(int vid)
         return;
     vhost->running = false;
     vif_vhost_detach(vhost);
+    vhost->stopped = true;
     memset(vhost->broken, 0, sizeof(vhost->broken));
-    if (vhost->truncated)
-        vif_vhost_explain(vhost);
-    else
-        vif_set_link(vhost->vif, VIF_LINK_DOWN, "the guest's driver has stopped its device, or the guest is rebooting");
+    vif_vhost_explain(vhost);
 }
 
 // Notes what the library has just changed.
@@ -155,6 +155,10 @@ static enum rte_vhost_msg_result before_message(int vid, void *context)
         return RTE_VHOST_MSG_RESULT_ERR;
     }
     rule = vhost_message_check(&message, 2u * vhost->vif->queue_count, reason, sizeof(reason));
+    if (rule != NULL && rule->request == REQUEST_SET_MEM_TABLE && !vhost_message_can_map(context)) {
+        snprintf(reason, sizeof(reason), "%s with a region that can't be mapped", rule->name);
+        rule = NULL;
+    }
     if (rule == NULL) {
         eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "message",
                         "vif %s: the front end's message is refused: %s", vhost->vif->name, reason);
@@ -191,8 +195,7 @@ static enum rte_vhost_msg_result after_message(int vid, void *context)
     if (vhost->pending != NULL) {
         vhost->pending = NULL;
         follow(vhost, &message);
-        if (vhost->running)
-            vif_vhost_attach(vhost);
+        vif_vhost_attach(vhost);
     }
     // "Not handled" leaves the library's own result as it is.
     return RTE_VHOST_MSG_RESULT_NOT_HANDLED;

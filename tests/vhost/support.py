@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the vhost tests share: the host under test, and a fixture with two vifs on a wire."""
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import frontend
+from frontend import FrontEnd
+
+
+@dataclass
+class State:
+    link: str
+    queue_pairs: int
+    receive_size: int
+    transmit_size: int
+    features: int
+    reason: str
+
+
+class Host:
+    """The process with the dataplane; one line to it, one line back."""
+
+    def __init__(self, mode: str = "adaptive") -> None:
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen([os.environ["VHOST_HOST"], mode], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=self.log, text=True)
+        answer = self._line()
+        assert answer == "ready", answer + self.logged()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def ask(self, line: str) -> str:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            answer = self._line()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise AssertionError(f"the host died at '{line}': {self.process.wait(10)}\n{self.logged()}")
+        return answer
+
+    def must(self, line: str) -> None:
+        answer = self.ask(line)
+        assert answer == "ok", f"{line}: {answer}"
+
+    def state(self, slot: int) -> State:
+        words = self.ask(f"state {slot}").split(" ", 6)
+        return State(words[1], int(words[2]), int(words[3]), int(words[4]), int(words[5], 16), words[6])
+
+    def numbers(self, line: str) -> list[int]:
+        return [int(word) for word in self.ask(line).split()[1:]]
+
+    def logged(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")[-6000:]
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            status = self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        self.process.stdout.close()
+        return status
+
+
+def frame(number: int, size: int = 60) -> bytes:
+    """A numbered frame."""
+    return (bytes.fromhex("020000000001020000000002") + b"\x88\xb5" + struct.pack("<I", number)).ljust(size, b"\xa5")
+
+
+def number(data: bytes) -> int:
+    return struct.unpack_from("<I", data, 14)[0]
+
+
+def wait_for(condition: Callable[[], bool], within: float = 10.0) -> bool:
+    end = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+class HostCase(unittest.TestCase):
+    """A host for the class, two vhost-server vifs on a wire for each test: slot 0 ─ slot 1."""
+
+    host: Host
+    kinds = ("vhost-server", "vhost-server")
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.folder = tempfile.mkdtemp(prefix="vhost-test-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.host = Host()
+        # The library opens a pipe with the first socket and keeps it.
+        cls.host.must(f"vif 0 vhost-server {cls.folder}/first.sock 0600")
+        cls.host.must("rm 0")
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        status = cls.host.close()
+        if status != 0:
+            raise AssertionError(f"the host ended with {status}\n{cls.host.logged()}")
+        cls.host.log.close()
+
+    def path(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+    def setUp(self) -> None:
+        self.descriptors = self.host.descriptors()
+        self.addCleanup(self.check_descriptors)
+        for slot, kind in enumerate(self.kinds):
+            self.host.must(f"vif {slot} {kind} {self.path(f'{slot}.sock')} 0600")
+            self.addCleanup(self.host.must, f"rm {slot}")
+        self.host.must("wires 0:1")
+        self.addCleanup(self.host.must, "wires")
+
+    def check_descriptors(self) -> None:
+        if not wait_for(lambda: self.host.descriptors() <= self.descriptors, 3):
+            names = os.popen(f"ls -l /proc/{self.host.process.pid}/fd").read()
+            self.fail(f"{self.host.descriptors() - self.descriptors} descriptors leaked:\n{names}")
+
+    def front_end(self, slot: int, **options: object) -> FrontEnd:
+        end = FrontEnd(self.path(f"{slot}.sock"), listen=self.kinds[slot] == "vhost", **options)  # type: ignore[arg-type]
+        self.addCleanup(end.close)
+        return end
+
+    def started(self, slot: int, **options: object) -> FrontEnd:
+        end = self.front_end(slot, **options)
+        end.connect()
+        end.start()
+        self.wait_link(slot, "up")
+        return end
+
+    def wait_link(self, slot: int, link: str, reason: str = "") -> State:
+        def there() -> bool:
+            state = self.host.state(slot)
+            return state.link == link and reason in state.reason
+
+        if not wait_for(there):
+            self.fail(f"vif {slot} isn't {link} ({reason}) but {self.host.state(slot)}\n{self.host.logged()}")
+        return self.host.state(slot)
+
+    def check_flow(self, sender: FrontEnd, receiver: FrontEnd, first: int = 0, count: int = 20) -> None:
+        """Frames numbered from first go over the wire: all, once, in order."""
+        self.assertEqual(sender.transmit([frame(first + i) for i in range(count)]), count)
+        got = [number(data) for data in receiver.receive_frames(count)]
+        self.assertEqual(got, list(range(first, first + count)))
+        self.assertTrue(wait_for(lambda: (sender.reclaim(), len(sender.rings[frontend.TRANSMIT].free))[1] ==
+                                 sender.rings[frontend.TRANSMIT].size), "buffers that were sent didn't come back")

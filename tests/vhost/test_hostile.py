@@ -1,0 +1,514 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Front ends that are broken, slow or no friends: each case ends in a closed connection, a refused message or a broken
+vif, and never in harm to another vif or to the process."""
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+import tempfile
+import time
+import unittest
+
+import frontend
+from frontend import Closed, FrontEnd
+from support import HostCase, frame, number, wait_for
+
+
+class Protocol(HostCase):
+    def check_alive(self) -> None:
+        """Both vifs still serve a sound front end, soon."""
+        start = time.monotonic()
+        a, b = self.started(0), self.started(1)
+        self.assertLess(time.monotonic() - start, 5)
+        self.check_flow(a, b)
+        self.check_flow(b, a)
+        for end in (a, b):
+            end.close()
+        for slot in (0, 1):
+            self.wait_link(slot, "down", "waiting")
+
+    def test_out_of_order(self) -> None:
+        orders = [
+            [frontend.SET_VRING_KICK], [frontend.SET_VRING_CALL], [frontend.SET_VRING_ADDR],
+            [frontend.GET_VRING_BASE], [frontend.SET_VRING_ENABLE], [frontend.RESET_OWNER], [frontend.SET_VRING_NUM],
+            [frontend.SET_VRING_ENABLE, frontend.SET_VRING_KICK, frontend.SET_VRING_CALL, frontend.SET_MEM_TABLE],
+            [frontend.SET_MEM_TABLE, frontend.SET_VRING_ADDR, frontend.SET_VRING_KICK, frontend.SET_VRING_NUM],
+            [frontend.SET_FEATURES, frontend.SET_VRING_ADDR, frontend.SET_MEM_TABLE, frontend.SET_VRING_KICK],
+        ]
+        for order in orders:
+            with self.subTest(order=order), FrontEnd(self.path("0.sock")) as end:
+                end.connect()
+                try:
+                    for request in order:
+                        self.sound(end, request)
+                    end.sync()
+                except (Closed, TimeoutError):
+                    pass
+        self.check_alive()
+
+    def sound(self, end: FrontEnd, request: int, ring: int = 0) -> None:
+        """A message that is sound as such."""
+        a = end.rings[ring]
+        if request in (frontend.SET_VRING_KICK, frontend.SET_VRING_CALL):
+            end.u64(request, ring, (a.kick_fd,))
+        elif request == frontend.SET_VRING_ADDR:
+            end.send(request, a.address())
+        elif request == frontend.SET_MEM_TABLE:
+            end.set_memory()
+        elif request == frontend.GET_VRING_BASE:
+            end.ask(request, struct.pack("<II", ring, 0))
+        elif request in (frontend.SET_VRING_ENABLE, frontend.SET_VRING_NUM, frontend.SET_VRING_BASE):
+            end.ring_state(request, ring, {frontend.SET_VRING_NUM: 256, frontend.SET_VRING_ENABLE: 1}.get(request, 0))
+        elif request == frontend.SET_FEATURES:
+            end.u64(request, frontend.USUAL)
+        else:
+            end.send(request)
+
+    def test_garbage(self) -> None:
+        for data in (b"\0" * 12, b"\xff" * 12, b"GET / HTTP/1.1\r\n\r\n", struct.pack("<III", 1, 1, 1 << 30),
+                     struct.pack("<III", 99, 1, 0), struct.pack("<III", 5, 1, 8) + struct.pack("<II", 0xffffffff, 0)):
+            with self.subTest(data=data), FrontEnd(self.path("0.sock")) as end:
+                end.connect()
+                end.send_raw(data)
+                self.assertTrue(end.closed(), "the connection was kept")
+        self.check_alive()
+
+    def test_truncated_messages(self) -> None:
+        """A peer that stops in the middle holds nobody up for long."""
+        hanging = []
+        for data in (b"\5", struct.pack("<III", 2, 1, 8), struct.pack("<III", 2, 1, 8) + b"1234"):
+            end = self.front_end(0)
+            end.connect()
+            end.send_raw(data)
+            hanging.append(end)
+            start = time.monotonic()
+            with self.subTest(data=data):
+                b = self.started(1)
+                self.assertLess(time.monotonic() - start, 3)
+                b.close()
+                self.wait_link(1, "down", "waiting")
+                self.assertTrue(end.closed())
+            self.wait_link(0, "down", "waiting")
+        self.check_alive()
+
+    def test_replies_are_not_read(self) -> None:
+        end = self.front_end(0)
+        end.connect()
+        end.socket.settimeout(0.2)
+        try:
+            for _ in range(100000):
+                end.send(frontend.GET_FEATURES)
+        except (TimeoutError, BlockingIOError, Closed):
+            pass
+        start = time.monotonic()
+        b = self.started(1)
+        self.assertLess(time.monotonic() - start, 5)
+        b.close()
+        end.close()
+        self.wait_link(0, "down", "waiting")
+        self.wait_link(1, "down", "waiting")
+        self.check_alive()
+
+    def test_requests_never_offered(self) -> None:
+        """Refused, with their descriptors closed, and the connection goes on if it asked for a reply."""
+        end = self.started(0)
+        requests = (frontend.SET_LOG_BASE, frontend.SET_LOG_FD, frontend.SEND_RARP, frontend.NET_SET_MTU,
+                    frontend.SET_SLAVE_REQ_FD, frontend.IOTLB_MSG, frontend.GET_CONFIG, frontend.SET_CONFIG,
+                    frontend.CREATE_CRYPTO, frontend.POSTCOPY_ADVISE, frontend.POSTCOPY_LISTEN, frontend.POSTCOPY_END,
+                    frontend.GET_INFLIGHT_FD, frontend.SET_INFLIGHT_FD, 23, 37, 41, 200)
+        before = self.host.descriptors()
+        fds = tuple(os.dup(end.memory_fd) for _ in range(8))
+        for request in requests:
+            for some in ((), fds[:1], fds):
+                for payload in (bytes(8), struct.pack("<QQHHI", 0, 0, 1, 256, 0)):
+                    if request == frontend.SET_INFLIGHT_FD and len(payload) == 8:
+                        continue  # names no ring: the library drops the connection before we see it
+                    self.assertFalse(end.acked(request, payload, some), request)
+        for fd in fds:
+            os.close(fd)
+        self.assertEqual(self.host.descriptors(), before)
+        b = self.started(1)
+        self.check_flow(end, b)
+
+    def test_bad_payloads(self) -> None:
+        end = self.front_end(0)
+        end.connect()
+        end.negotiate()
+        self.assertFalse(end.acked(frontend.SET_VRING_NUM, struct.pack("<II", 2, 256)))
+        self.assertFalse(end.acked(frontend.SET_VRING_NUM, struct.pack("<II", 255, 32768)))
+        self.assertFalse(end.acked(frontend.SET_VRING_ENABLE, struct.pack("<II", 3, 1)))
+        self.assertFalse(end.acked(frontend.SET_VRING_ADDR, bytes(39)))
+        self.assertFalse(end.acked(frontend.SET_VRING_KICK, b""))
+        self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", 1 << 34)))
+        self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", frontend.USUAL | 1)))
+        self.assertFalse(end.acked(frontend.SET_PROTOCOL_FEATURES, struct.pack("<Q", 1)))
+        self.assertFalse(end.acked(frontend.SET_MEM_TABLE, struct.pack("<II", 8, 0)))
+        self.assertFalse(end.acked(frontend.SET_MEM_TABLE, struct.pack("<II", 9, 0)))
+        end.start()
+        self.wait_link(0, "up")
+
+    def test_bad_rings(self) -> None:
+        def attempt(change, reason: str) -> None:
+            with self.subTest(reason=reason), FrontEnd(self.path("0.sock")) as end:
+                end.connect()
+                end.negotiate()
+                end.set_memory()
+                try:
+                    for ring in end.rings:
+                        end.set_ring(ring)
+                    change(end)
+                    end.enable()
+                    end.sync()
+                    self.wait_link(0, "down", reason)
+                except Closed:
+                    self.wait_link(0, "down", "waiting")
+
+        def address(**parts: int):
+            def change(end: FrontEnd) -> None:
+                index, flags, desc, used, avail, log = struct.unpack("<IIQQQQ", end.rings[0].address())
+                end.send(frontend.SET_VRING_ADDR, struct.pack(
+                    "<IIQQQQ", 0, 0, parts.get("desc", desc), parts.get("used", used), parts.get("avail", avail), log))
+            return change
+
+        top = frontend.USER_BASE + (4 << 20)
+        attempt(address(desc=frontend.USER_BASE + 8), "isn't aligned")
+        attempt(address(avail=frontend.USER_BASE + 4097), "isn't aligned")
+        attempt(address(used=frontend.USER_BASE + 4098), "isn't aligned")
+        attempt(address(desc=top - 64), "")
+        attempt(address(avail=top - 64), "")
+        attempt(address(used=top - 64), "")
+        attempt(address(used=top - 6 - 8 * 256 + 4), "")
+        attempt(address(desc=top), "")
+        attempt(address(desc=0), "")
+        attempt(address(desc=2**64 - 16), "")
+
+        def grow(end: FrontEnd) -> None:
+            """The address fits, the size that comes later doesn't."""
+            address(desc=top - 16 * 256)(end)
+            end.u64(frontend.SET_VRING_KICK, 0, (end.rings[0].kick_fd,))
+            end.ring_state(frontend.SET_VRING_NUM, 0, 512)
+
+        attempt(grow, "doesn't lie in the guest's memory")
+        attempt(lambda end: end.ring_state(frontend.SET_VRING_NUM, 0, 0), "")
+        attempt(lambda end: end.ring_state(frontend.SET_VRING_NUM, 0, 255), "")
+        attempt(lambda end: end.ring_state(frontend.SET_VRING_NUM, 0, 65536), "")
+        self.check_alive()
+
+    def test_bad_memory(self) -> None:
+        base, user = frontend.GUEST_BASE, frontend.USER_BASE
+        size = 4 << 20
+        tables = {
+            "overlap": [(base, size, user, 0), (base + size - 4096, 8192, user + (1 << 32), 0)],
+            "beyond the end": [(base, size, user, 0), (2**64 - 4096, 8192, user + (1 << 32), 0)],
+            "shared no memory": [],
+        }
+        for reason, regions in tables.items():
+            with self.subTest(reason=reason), FrontEnd(self.path("0.sock")) as end:
+                end.connect()
+                end.start()
+                self.wait_link(0, "up")
+                self.assertTrue(end.acked(frontend.SET_MEM_TABLE, end.memory_table(regions),
+                                          (end.memory_fd,) * len(regions)))
+                # Without memory the rings have no address.
+                self.wait_link(0, "down", reason if regions else "")
+                self.assertTrue(end.acked(frontend.SET_MEM_TABLE, end.memory_table(), (end.memory_fd,)))
+                for ring in end.rings:  # where there was no memory the addresses are forgotten
+                    end.send(frontend.SET_VRING_ADDR, ring.address())
+                self.wait_link(0, "up")
+        # What can't be mapped is refused before anything is changed.
+        with FrontEnd(self.path("0.sock")) as end:
+            end.connect()
+            end.start()
+            self.wait_link(0, "up")
+            reader, writer = os.pipe()
+            for region in ((base, 1 << 62, user, 0), (base, size, user, 2**64 - 4096), (base, 2**64 - 1, user, 1),
+                           (base, 0, user, 0)):
+                self.assertFalse(end.acked(frontend.SET_MEM_TABLE, end.memory_table([region]), (end.memory_fd,)))
+            self.assertFalse(end.acked(frontend.SET_MEM_TABLE, end.memory_table(), (reader,)))
+            self.assertFalse(end.acked(frontend.SET_MEM_TABLE, end.memory_table([(base, size, user, 0)] * 2),
+                                       (end.memory_fd, writer)))
+            os.close(reader)
+            os.close(writer)
+            self.assertEqual(self.host.state(0).link, "up")
+        self.check_alive()
+
+    def test_failed_memory_then_traffic(self) -> None:
+        """A message that failed in the library leaves it in a state that nobody knows: no attachment until it has
+        its memory anew."""
+        a, b = self.started(0), self.started(1)
+        self.check_flow(a, b)
+        self.assertFalse(a.acked(frontend.SET_MEM_TABLE, a.memory_table(), ()))  # no descriptor
+        a.transmit([frame(i) for i in range(100, 110)])
+        b.transmit([frame(i) for i in range(200, 210)])
+        for ring in a.rings:
+            ring.kick()
+        time.sleep(0.2)
+        self.assertEqual(self.host.state(0).link, "paused")
+        self.assertEqual(b.received(), [])
+        # Another message that succeeds brings no memory back.
+        self.assertTrue(a.acked(frontend.SET_VRING_CALL, struct.pack("<Q", 0), (a.rings[0].call_fd,)))
+        self.wait_link(0, "down")
+        self.assertTrue(a.acked(frontend.SET_MEM_TABLE, a.memory_table(), (a.memory_fd,)))
+        self.wait_link(0, "up")
+        self.assertEqual([number(data) for data in b.receive_frames(10)], list(range(100, 110)))
+        a.receive_frames(10, 0.5)  # what waited for it, or nothing if it was dropped as down
+        a.reclaim()
+        self.check_flow(a, b, 300)
+        self.check_flow(b, a, 400)
+
+    def test_second_connection(self) -> None:
+        a, b = self.started(0), self.started(1)
+        for _ in range(5):
+            second = FrontEnd(self.path("0.sock"))
+            second.connect()
+            self.assertTrue(second.closed())
+            second.close()
+        self.check_flow(a, b)
+        self.check_flow(b, a)
+
+    def test_stopping_twice(self) -> None:
+        a, b = self.started(0), self.started(1)
+        self.check_flow(a, b)
+        self.assertEqual(a.stop(), a.stop())
+        a.send(frontend.RESET_OWNER)
+        a.send(frontend.RESET_OWNER)
+        a.stop()
+        a.close()
+        self.check_alive_slot_one(b)
+
+    def check_alive_slot_one(self, b: FrontEnd) -> None:
+        a = self.started(0)
+        self.check_flow(a, b, 50)
+
+    def test_random_messages(self) -> None:
+        """Some thousand messages of all kinds, half of them sound, over many connections, beside a sound wire."""
+        for slot in (2, 3):
+            self.host.must(f"vif {slot} vhost-server {self.path(f'{slot}.sock')} 0600")
+            self.addCleanup(self.host.must, f"rm {slot}")
+        self.addCleanup(self.host.must, "wires")
+        self.host.must("wires 0:1 2:3")
+        sound = []
+        for slot in (2, 3):
+            end = FrontEnd(self.path(f"{slot}.sock"))
+            self.addCleanup(end.close)
+            end.connect()
+            end.start()
+            self.wait_link(slot, "up")
+            sound.append(end)
+        chance = random.Random(7)
+        kinds = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 39, 40]
+        for round_number in range(60):
+            with FrontEnd(self.path("0.sock"), timeout=2) as end:
+                end.connect()
+                end.socket.settimeout(2)
+                try:
+                    if chance.random() < 0.7:
+                        end.start()
+                    for _ in range(40):
+                        request = chance.choice(kinds) if chance.random() < 0.9 else chance.randrange(64)
+                        if chance.random() < 0.5 and request not in (3, 14, 15, 16, 17, 39, 40):
+                            self.sound(end, request, chance.randrange(2))
+                        else:
+                            payload = struct.pack("<II", chance.randrange(4), chance.choice((0, 1, 256, 65535)))
+                            payload += chance.randbytes(chance.choice((0, 0, 32, 64, 256)))
+                            fds = (end.memory_fd, end.rings[0].call_fd)[:chance.randrange(3)]
+                            end.send(request, payload, fds, chance.choice((0, frontend.NEED_REPLY)))
+                        end.transmit([frame(1)])
+                    end.sync()
+                except (Closed, TimeoutError, BlockingIOError, AssertionError, struct.error):
+                    pass
+            if round_number % 10 == 0:
+                self.check_flow(sound[0], sound[1], round_number, 10)
+                self.check_flow(sound[1], sound[0], round_number, 10)
+        self.wait_link(0, "down", "waiting")
+        self.check_alive()
+
+
+class Descriptors(HostCase):
+    def attach_with(self, kick: int | None, call: int | None) -> FrontEnd:
+        end = self.front_end(0)
+        end.connect()
+        end.negotiate()
+        end.set_memory()
+        for ring in end.rings:
+            end.set_ring(ring)
+            if kick is not None:
+                end.u64(frontend.SET_VRING_KICK, ring.index, (kick,))
+            if call is not None:
+                end.u64(frontend.SET_VRING_CALL, ring.index, (call,))
+        end.enable()
+        end.post()
+        self.wait_link(0, "up")
+        return end
+
+    def check_without(self, end: FrontEnd) -> None:
+        b = self.started(1)
+        self.check_flow(end, b)
+        self.check_flow(b, end)
+        end.close()
+        b.close()
+        self.wait_link(0, "down", "waiting")
+        self.wait_link(1, "down", "waiting")
+
+    def test_call_is_a_pipe(self) -> None:
+        reader, writer = os.pipe2(os.O_NONBLOCK)
+        self.check_without(self.attach_with(None, writer))
+        self.assertRaises(BlockingIOError, os.read, reader, 1)
+        os.close(reader)
+        os.close(writer)
+
+    def test_call_is_a_full_blocking_pipe(self) -> None:
+        reader, writer = os.pipe2(os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(writer, bytes(4096))
+        except BlockingIOError:
+            pass
+        os.set_blocking(writer, True)
+        self.check_without(self.attach_with(None, writer))
+        os.close(reader)
+        os.close(writer)
+
+    def test_call_is_a_file(self) -> None:
+        with tempfile.TemporaryFile() as file:
+            self.check_without(self.attach_with(None, file.fileno()))
+            self.assertEqual(os.fstat(file.fileno()).st_size, 0)
+
+    def test_kick_is_a_file_or_socket(self) -> None:
+        ours, theirs = socket.socketpair()
+        with tempfile.TemporaryFile() as file, ours, theirs:
+            theirs.send(b"x")
+            self.check_without(self.attach_with(file.fileno(), None))
+            self.check_without(self.attach_with(ours.fileno(), None))
+
+    def test_call_is_full(self) -> None:
+        """A guest that never looks at its interrupts, with a blocking eventfd that is full."""
+        end = self.attach_with(None, None)
+        b = self.started(1)
+        for ring in end.rings:
+            while end.interrupted(ring.index, 0.1):
+                pass
+            os.eventfd_write(ring.call_fd, 2**64 - 2)
+        self.check_flow(end, b)
+        self.check_flow(b, end)
+        self.check_flow(end, b)
+
+
+class Memory(HostCase):
+    def test_truncated_under_traffic(self) -> None:
+        a, b = self.started(0), self.started(1)
+        self.host.must(f"vif 2 vhost-server {self.path('2.sock')} 0600")
+        self.addCleanup(self.host.must, "rm 2")
+        self.check_flow(a, b)
+        a.transmit([frame(i) for i in range(10)])
+        b.receive_frames(10)
+        a.memory.close()
+        os.ftruncate(a.memory_fd, 0)
+        # The worker looks at its ring when b, or a kick, makes it.
+        a.rings[1].kick()
+        b.transmit([frame(i) for i in range(10)])
+        self.wait_link(0, "broken", "truncated")
+        self.assertTrue(wait_for(lambda: (b.reclaim(), len(b.rings[1].free) == 256)[1]))
+        # Messages don't make it whole.
+        a.u64(frontend.SET_VRING_CALL, 0, (a.rings[0].call_fd,))
+        a.ask(frontend.GET_FEATURES)
+        self.assertEqual(self.host.state(0).link, "broken")
+        a.disconnect()
+        self.wait_link(0, "down", "waiting")
+        again = self.started(0)
+        self.check_flow(again, b, 50)
+        self.check_flow(b, again, 60)
+
+    def test_truncated_before_the_rings_are_set(self) -> None:
+        """The library itself reads the used index."""
+        b = self.started(1)
+        for size in (0, 4096):
+            with self.subTest(size=size), FrontEnd(self.path("0.sock")) as end:
+                end.connect()
+                end.negotiate()
+                os.ftruncate(end.memory_fd, size)
+                end.set_memory()
+                for ring in end.rings:
+                    end.set_ring(ring)
+                end.enable()
+                end.sync()
+                self.wait_link(0, "broken", "truncated")
+                end.memory.close()
+                end.memory = type("Gone", (), {"close": lambda self: None})()
+        self.wait_link(0, "down", "waiting")
+        self.check_flow(self.started(0), b)
+
+    def test_other_sigbus_still_kills(self) -> None:
+        """A real bug's SIGBUS, or one that was sent, still ends the process."""
+        from support import Host
+        import signal
+
+        host = Host()
+        host.process.send_signal(signal.SIGBUS)
+        self.assertEqual(host.process.wait(10), -signal.SIGBUS)
+        host.close()
+        host.log.close()
+
+
+class Broken(HostCase):
+    def test_index_jump(self) -> None:
+        a, b = self.started(0), self.started(1)
+        self.check_flow(a, b)
+        ring = a.rings[1]
+        a.write(ring.avail + 2, struct.pack("<H", (ring.next_avail + 1000) & 0xffff))
+        ring.kick()
+        self.wait_link(0, "broken", "index")
+        # It stays broken whatever is said, until the driver resets its device.
+        a.u64(frontend.SET_VRING_CALL, 1, (ring.call_fd,))
+        a.send(frontend.SET_MEM_TABLE, a.memory_table(), (a.memory_fd,))
+        a.sync()
+        self.wait_link(0, "broken", "index")
+        bases = a.stop()
+        a.write(ring.avail + 2, struct.pack("<H", bases[1]))
+        ring.next_avail = bases[1]
+        a.set_memory()
+        for each, base in zip(a.rings, bases):
+            a.set_ring(each, base)
+        a.enable()
+        a.sync()
+        self.wait_link(0, "up")
+        self.check_flow(a, b, 50)
+        self.check_flow(b, a, 60)
+
+    def test_head_beyond_the_ring(self) -> None:
+        a = self.started(0)
+        ring = a.rings[1]
+        ring.offer(60000)
+        ring.publish()
+        ring.kick()
+        self.wait_link(0, "broken", "beyond the ring")
+
+    def test_bad_chains_are_counted(self) -> None:
+        a, b = self.started(0), self.started(1)
+        ring = a.rings[1]
+        chains = [
+            lambda: ring.set_desc(5, 0x10, 100, 0),  # no memory there
+            lambda: ring.set_desc(5, frontend.GUEST_BASE + ring.buffer(5), 100, frontend.WRITE),
+            lambda: ring.set_desc(5, frontend.GUEST_BASE + ring.buffer(5), 100, frontend.NEXT, 5),  # a loop
+            lambda: ring.set_desc(5, frontend.GUEST_BASE + ring.buffer(5), 100, frontend.NEXT, 999),
+            lambda: ring.set_desc(5, frontend.GUEST_BASE + ring.buffer(5), 17, frontend.INDIRECT),
+            lambda: ring.set_desc(5, frontend.GUEST_BASE + ring.buffer(5), 13, 0),  # a runt
+            lambda: ring.set_desc(5, frontend.GUEST_BASE, 1 << 20, 0),  # a giant
+            lambda: ring.set_desc(5, 2**64 - 8, 100, 0),
+        ]
+        ring.free.remove(5)
+        for count, chain in enumerate(chains, 1):
+            chain()
+            ring.offer(5)
+            ring.publish()
+            self.assertTrue(wait_for(lambda: self.host.numbers("count 0")[2] == count), count)
+            self.assertEqual([head for head, _ in ring.used_chains()], [5])
+        ring.free.append(5)
+        self.assertEqual(self.host.state(0).link, "up")
+        self.check_flow(a, b)
+
+
+if __name__ == "__main__":
+    unittest.main()

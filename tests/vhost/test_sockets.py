@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The sockets themselves: which paths are taken, which are refused and why, and what is left behind."""
+from __future__ import annotations
+
+import grp
+import os
+import socket
+import stat
+import threading
+import time
+import unittest
+
+import frontend
+from support import HostCase, wait_for
+
+
+class Paths(HostCase):
+    kinds = ()
+
+    def setUp(self) -> None:
+        self.descriptors = self.host.descriptors()
+        self.addCleanup(self.check_descriptors)
+        self.addCleanup(self.host.must, "rm 5")
+
+    def refused(self, kind: str, path: str, reason: str, mode: str = "0600") -> None:
+        answer = self.host.ask(f"vif 5 {kind} {path} {mode}")
+        self.assertRegex(answer, f"^error [0-9]+ .*{reason}")
+
+    def accepted(self, kind: str, path: str, mode: str = "0600") -> None:
+        self.host.must(f"vif 5 {kind} {path} {mode}")
+
+    def test_refused_as_such(self) -> None:
+        for kind in ("vhost", "vhost-server"):
+            with self.subTest(kind=kind):
+                self.refused(kind, "relative.sock", "must be absolute")
+                self.refused(kind, "/tmp/" + "x" * 103, "has 108 bytes; at most 107")
+                self.refused(kind, self.path("missing/a.sock"), "create it first")
+                self.refused(kind, self.path(""), "slash")
+                with open(self.path("file"), "w"):
+                    pass
+                self.refused(kind, self.path("file"), "is no socket")
+                self.refused(kind, self.path("file/a.sock"), "")
+        self.assertTrue(os.path.exists(self.path("file")))
+        self.refused("vhost-server", self.path("g.sock"), "no group", "0600 nosuchgroup")
+        self.assertFalse(os.path.exists(self.path("g.sock")))
+
+    def test_longest_path(self) -> None:
+        path = self.path("").ljust(107, "p")
+        self.accepted("vhost-server", path)
+        self.assertTrue(os.path.exists(path))
+        self.host.must("rm 5")
+        self.assertFalse(os.path.exists(path))
+
+    def test_in_use(self) -> None:
+        path = self.path("used.sock")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(path)
+            self.refused_live(other, path)
+        # Now it is stale: it is replaced.
+        self.accepted("vhost-server", path)
+        with frontend.FrontEnd(path) as end:
+            end.connect()
+            end.sync()
+
+    def refused_live(self, other: socket.socket, path: str) -> None:
+        other.listen(0)
+        inode = os.stat(path).st_ino
+        for _ in range(4):  # until its backlog is full, and then
+            self.refused("vhost-server", path, "another process listens")
+        self.assertEqual(os.stat(path).st_ino, inode, "somebody else's socket was replaced")
+
+    def test_twice(self) -> None:
+        path = self.path("twice.sock")
+        self.host.must(f"vif 4 vhost-server {path} 0600")
+        self.addCleanup(self.host.must, "rm 4")
+        self.refused("vhost-server", path, "vif4 has the path")
+        self.refused("vhost", path, "vif4 has the path")
+        self.host.must("rm 4")
+        self.accepted("vhost-server", path)
+        self.host.must("rm 5")
+        self.assertFalse(os.path.exists(path))
+
+    def test_mode_and_group(self) -> None:
+        path = self.path("mode.sock")
+        group = grp.getgrgid(1)
+        for mode in (0o600, 0o660, 0o666, 0o700):
+            self.accepted("vhost-server", path, f"{mode:04o} {group.gr_name}")
+            status = os.stat(path)
+            self.assertEqual((stat.S_IMODE(status.st_mode), status.st_gid), (mode, group.gr_gid))
+            self.host.must("rm 5")
+
+    def test_a_link_is_not_followed(self) -> None:
+        """chmod and chown go to the socket, not to what somebody puts in its place."""
+        path = self.path("link.sock")
+        victim = self.path("victim")
+        with open(victim, "w"):
+            pass
+        os.chmod(victim, 0o600)
+        os.symlink(victim, path)
+        self.refused("vhost-server", path, "no socket")
+        self.assertEqual(stat.S_IMODE(os.stat(victim).st_mode), 0o600)
+        os.unlink(path)
+        os.symlink(self.path("dangling"), path)
+        self.refused("vhost-server", path, "no socket")
+        os.unlink(path)
+
+    def test_client_waits_for_a_path(self) -> None:
+        path = self.path("later.sock")
+        self.accepted("vhost", path)
+        self.assertFalse(os.path.exists(path))
+        with frontend.FrontEnd(path, listen=True) as end:
+            end.connect()
+            end.start()
+            self.assertTrue(wait_for(lambda: self.host.state(5).link == "up"))
+        self.assertTrue(os.path.exists(path))
+        mode = os.stat(path).st_mode
+        self.host.must("rm 5")
+        self.assertEqual(os.stat(path).st_mode, mode)
+        os.unlink(path)
+
+    def test_removed_while_connected(self) -> None:
+        path = self.path("gone.sock")
+        for _ in range(5):
+            self.accepted("vhost-server", path)
+            with frontend.FrontEnd(path) as end:
+                end.connect()
+                end.start()
+                self.assertTrue(wait_for(lambda: self.host.state(5).link == "up"))
+                end.transmit([bytes(60)] * 50)
+                self.host.must("rm 5")
+                self.assertTrue(end.closed())
+            self.assertFalse(os.path.exists(path))
+
+    def test_removed_while_talking(self) -> None:
+        """Unregistering while the library's thread is in the middle of our callbacks."""
+        path = self.path("talk.sock")
+        for _ in range(5):
+            self.accepted("vhost-server", path)
+            with frontend.FrontEnd(path) as end:
+                end.connect()
+                end.start()
+                end.socket.settimeout(2)
+                stop = False
+
+                def talk() -> None:
+                    try:
+                        while not stop:
+                            end.u64(frontend.SET_VRING_CALL, 0, (end.rings[0].call_fd,))
+                            end.ring_state(frontend.SET_VRING_ENABLE, 1, 1)
+                            end.send(frontend.SET_MEM_TABLE, end.memory_table(), (end.memory_fd,))
+                    except (frontend.Closed, OSError):
+                        pass
+
+                thread = threading.Thread(target=talk)
+                thread.start()
+                time.sleep(0.02)
+                self.host.must("rm 5")
+                stop = True
+                thread.join()
+
+
+if __name__ == "__main__":
+    unittest.main()
