@@ -168,7 +168,7 @@ class Tees(CliCase):
     def setUp(self) -> None:
         super().setUp()
         self.wire()
-        self.plug("ids", "fw-in", "fw-out", "mon", "-in"[1:])
+        self.plug("ids", "fw-in", "fw-out", "mon", "in")
 
     def test_tap(self) -> None:
         self.assertEqual("w1  vm1 ─[tap ids]─ vm2  up\n",

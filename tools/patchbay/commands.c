@@ -10,7 +10,7 @@
 const struct option_spec global_options[] = {
     {"socket", "PATH", "the daemon's socket (PATCHBAY_SOCKET, else /run/patchbay/api.sock)", false},
     {"network", "NETWORK", "the network of the wires and ports that are named (default)", false},
-    {"json", NULL, "the daemon's own JSON instead of text", false},
+    {"json", NULL, "the daemon's own JSON instead of text, refusals too", false},
     {"no-color", NULL, "no colours; NO_COLOR in the environment does the same", false},
     {"timeout", "SECONDS", "how long to wait for an answer (30)", false},
     {"help", NULL, "help, for the command if there is one", false},

@@ -6,7 +6,6 @@
 // they live in one pool that is emptied at the end, or, by a verb that loops,
 // back to a mark. Running out of memory ends the program.
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

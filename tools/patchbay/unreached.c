@@ -34,6 +34,18 @@ static const char *user_name(void)
     return user == NULL ? text_format("%u", (unsigned)geteuid()) : text_format("%s", user->pw_name);
 }
 
+// How to start the daemon here.
+static const char *how_to_start(void)
+{
+    static const char *const units[] = {
+        "/etc/systemd/system/patchbayd.service", "/usr/local/lib/systemd/system/patchbayd.service",
+        "/usr/lib/systemd/system/patchbayd.service", "/lib/systemd/system/patchbayd.service"};
+    for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
+        if (access(units[i], F_OK) == 0)
+            return "`sudo systemctl start patchbayd`";
+    return "`sudo patchbayd`";
+}
+
 // The socket can't be written, or a directory before it can't be searched:
 // names the one that it is and the group whose members may.
 static void explain_permission(const char *socket)
@@ -79,17 +91,17 @@ void client_explain_unreached(const struct client *client, const char *problem)
         break;
     case ENOENT:
     case ENOTDIR:
-        output_complain("patchbayd isn't running: there is no socket at %s; start it with `sudo systemctl start "
-                        "patchbayd` or `sudo patchbayd` (or say where it is: --socket, PATCHBAY_SOCKET)",
-                        socket);
+        output_complain("patchbayd isn't running: there is no socket at %s; start it with %s (or say where it is: "
+                        "--socket, PATCHBAY_SOCKET)",
+                        socket, how_to_start());
         break;
     case ECONNREFUSED:
         if (lstat(client->socket, &status) == 0 && !S_ISSOCK(status.st_mode))
             output_complain("%s is no socket: say where patchbayd's is (--socket, PATCHBAY_SOCKET)", socket);
         else
             output_complain("patchbayd isn't running: nobody listens on the socket at %s, which one that ended left; "
-                            "start it with `sudo systemctl start patchbayd` or `sudo patchbayd`",
-                            socket);
+                            "start it with %s",
+                            socket, how_to_start());
         break;
     case EACCES:
     case EPERM:
