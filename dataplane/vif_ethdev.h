@@ -41,7 +41,7 @@ struct ethdev {
     int wake_fd[VIF_QUEUES_MAX]; // −1: the queue has none
     int quiet_fd;                // an eventfd that nobody rings: what a device that is gone waits for; −1: none
     // The device is no more (its kernel interface was deleted): it is neither
-    // read nor waited for. Written once by the link thread.
+    // read nor waited for. Set once by whoever sees it first.
     _Atomic bool gone;
     struct ethdev_rxq rxq[VIF_QUEUES_MAX];
     struct ethdev_txq txq[VIF_QUEUES_MAX];
@@ -55,6 +55,9 @@ struct ethdev {
     uint8_t mac[6];
     struct rte_device *device;
 };
+
+#define VIF_ETHDEV_TAP_GONE \
+    "its kernel interface was deleted, perhaps with its network namespace; remove the vif and make it again"
 
 static inline struct ethdev *vif_ethdev(const struct vif *vif)
 {

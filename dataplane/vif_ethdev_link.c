@@ -47,16 +47,14 @@ static void look_at_tap(struct ethdev *dev)
     struct pollfd queue = {.fd = dev->tap_fd, .events = POLLOUT};
     struct ifreq request;
 
-    if (atomic_load(&dev->gone) || poll(&queue, 1, 0) < 0)
+    if (vif_link(dev->vif) == VIF_LINK_BROKEN || poll(&queue, 1, 0) < 0)
         return;
     if (queue.revents & (POLLERR | POLLNVAL)) {
         // Workers first: from now on they wait for something else.
         atomic_store(&dev->gone, true);
         worker_forget_fd(dev->tap_fd);
         (void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, dev->tap_fd, NULL);
-        vif_set_link(dev->vif, VIF_LINK_BROKEN,
-                     "its kernel interface was deleted, perhaps with its network namespace; remove the vif and make it "
-                     "again");
+        vif_set_link(dev->vif, VIF_LINK_BROKEN, "%s", VIF_ETHDEV_TAP_GONE);
     } else if (queue.revents & POLLOUT) {
         vif_set_link(dev->vif, VIF_LINK_UP, "%s", "");
     } else {
@@ -241,8 +239,7 @@ void vif_ethdev_link_remove(struct ethdev *dev)
     callback_unregister(dev->port, RTE_ETH_EVENT_INTR_RMV);
     if (dev->tap_fd < 0)
         return;
-    if (!dev->gone)
-        (void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, dev->tap_fd, NULL);
+    (void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, dev->tap_fd, NULL);
     if (--tap_count == 0)
         link_thread_stop();
 }

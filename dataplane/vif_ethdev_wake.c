@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <rte_ethdev.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -62,6 +63,19 @@ int vif_ethdev_wake_fd(struct vif *vif, uint16_t queue)
     return unlikely(atomic_load_explicit(&dev->gone, memory_order_relaxed)) ? dev->quiet_fd : dev->wake_fd[queue];
 }
 
+// Whether a TAP's interface was deleted. The worker may be the first to see it,
+// and would be woken by the error over and over until others do.
+static bool tap_is_gone(struct vif *vif, struct ethdev *dev)
+{
+    struct pollfd queue = {.fd = dev->tap_fd};
+
+    if (dev->tap_fd < 0 || poll(&queue, 1, 0) <= 0 || !(queue.revents & POLLERR))
+        return false;
+    atomic_store_explicit(&dev->gone, true, memory_order_relaxed);
+    vif_mark_broken(vif, VIF_ETHDEV_TAP_GONE);
+    return true;
+}
+
 bool vif_ethdev_arm(struct vif *vif, uint16_t queue)
 {
     struct ethdev *dev = vif_ethdev(vif);
@@ -69,7 +83,7 @@ bool vif_ethdev_arm(struct vif *vif, uint16_t queue)
 
     if (rxq->head != rxq->count)
         return false;
-    if (unlikely(atomic_load_explicit(&dev->gone, memory_order_relaxed)))
+    if (unlikely(atomic_load_explicit(&dev->gone, memory_order_relaxed) || tap_is_gone(vif, dev)))
         return true;
     if (dev->wake_is_event && dev->wake_fd[queue] >= 0) {
         uint64_t rings;
