@@ -113,7 +113,7 @@ void fixture_wait_link(struct vif *vif, enum vif_link link, bool poll)
 
     for (int i = 0; vif_link(vif) != link; i++) {
         if (i == 1000)
-            fail_msg("the link is %d (%s), not %d", (int)vif_link(vif), vif->reason, (int)link);
+            fail_msg("the link is %d, not %d", (int)vif_link(vif), (int)link);
         if (poll)
             vif_ethdev_poll_links();
         nanosleep(&pause, NULL);
