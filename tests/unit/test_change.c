@@ -73,6 +73,59 @@ static void test_identity(void **state)
     fixture_close(&f);
 }
 
+// Each field by itself is a change, the same again is none.
+static void test_every_field(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        const char *json;
+    } patches[] = {
+        {"networks/default", "{'labels':{'a':'b'}}"},
+        {"networks/default", "{'labels':{'a':'c'}}"},
+        {"vifs/vm1", "{'owner':'x'}"},
+        {"vifs/vm1", "{'owner':'y'}"},
+        {"vifs/vm1", "{'owner':null}"},
+        {"vifs/vm1", "{'labels':{'a':'b'}}"},
+        {"ports/default/vm1", "{'vlan':5}"},
+        {"ports/default/vm1", "{'vif':'more'}"},
+        {"ports/default/vm1", "{'vif':null}"},
+        {"ports/default/vm1", "{'labels':{'a':'b'}}"},
+        {"wires/default/w1", "{'a':null}"},
+        {"wires/default/w1", "{'b':null}"},
+        {"wires/default/w1", "{'admin':'down'}"},
+        {"wires/default/w1", "{'on_full':'drop'}"},
+        {"wires/default/w1", "{'stall_ms':99}"},
+        {"wires/default/w1", "{'labels':{'a':'b'}}"},
+        {"tees/default/w1/fw", "{'on_failure':'open'}"},
+        {"tees/default/w1/fw", "{'stall_ms':11}"},
+        {"tees/default/w1/fw", "{'labels':{'a':'b'}}"},
+        {"tees/default/w1/fw", "{'port':'vm1'}"},
+        {"tees/default/w1/fw", "{'out_port':'vm2'}"},
+        {"tees/default/w1/fw", "{'mode':'off'}"},
+        {"tees/default/w1/fw", "{'before':'ids','after':null,'out_port':null}"},
+        {"tees/default/w1/ids", "{'direction':'a-to-b'}"},
+        {"tees/default/w1/ids", "{'direction':'b-to-a'}"},
+        {"tees/default/w1/ids", "{'before':'fw'}"},
+        {"tees/default/w1/ids", "{'mode':'off'}"},
+        {"wires/default/w1", "{'tees':[]}"},
+    };
+    struct fixture f;
+    struct error error;
+    build(&f);
+    fixture_put(&f, "vifs/more", "{'kind':'none'}");
+    for (size_t i = 0; i < sizeof(patches) / sizeof(patches[0]); i++) {
+        uint64_t generation = f.change.generation;
+        int ret = fixture_try_patch(&f, patches[i].path, patches[i].json, NULL, &error);
+        if (ret != CHANGE_UPDATED || f.change.generation != generation + 1)
+            fail_msg("%s %s: %d %s", patches[i].path, patches[i].json, ret, ret < 0 ? error.message : "");
+        ret = fixture_try_patch(&f, patches[i].path, patches[i].json, NULL, &error);
+        if (ret != CHANGE_SAME || f.change.generation != generation + 1)
+            fail_msg("%s %s again: %d", patches[i].path, patches[i].json, ret);
+    }
+    fixture_close(&f);
+}
+
 static void expect_order(const struct fixture *f, const char *wanted)
 {
     char order[256] = "";
@@ -316,8 +369,9 @@ static void test_when_ready(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_identity),   cmocka_unit_test(test_places),    cmocka_unit_test(test_detach_port),
-        cmocka_unit_test(test_detach_vif), cmocka_unit_test(test_bump_down), cmocka_unit_test(test_when_ready),
+        cmocka_unit_test(test_identity),    cmocka_unit_test(test_every_field), cmocka_unit_test(test_places),
+        cmocka_unit_test(test_detach_port), cmocka_unit_test(test_detach_vif),  cmocka_unit_test(test_bump_down),
+        cmocka_unit_test(test_when_ready),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

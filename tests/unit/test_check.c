@@ -179,6 +179,9 @@ static void test_allowed(void **state)
     // Both ends on one NIC.
     fixture_put(&f, "wires/default/z", "{'a':'nic','b':'nic5'}");
     fixture_verify(f.model);
+    // Ports of one name in two networks are two.
+    fixture_put(&f, "ports/n/free", "{}");
+    fixture_put(&f, "tees/default/y/two", "{'port':'n/free','out_port':'free','mode':'off'}");
     // Now the T that was off wants what others have.
     struct error error;
     assert_int_equal(fixture_try_patch(&f, "tees/default/y/v", "{'mode':'bump'}", NULL, &error), -EINVAL);
@@ -186,6 +189,26 @@ static void test_allowed(void **state)
     assert_string_equal(error.field, "port");
     assert_int_equal(error.user_total, 1);
     assert_string_equal(error.users[0].tee, "fw");
+    fixture_close(&f);
+}
+
+// Ts that are off hold the port too, and wires named before and after the one that has it as an arm.
+static void test_behind_references(void **state)
+{
+    (void)state;
+    struct fixture f;
+    build(&f);
+    fixture_put(&f, "wires/default/a0", "{'tees':[{'name':'t','port':'f1','mode':'off'}]}");
+    fixture_put(&f, "wires/default/z9", "{'tees':[{'name':'t','port':'f1','mode':'off'}]}");
+    static const char *const claims[] = {"{'a':'f1'}", "{'tees':[{'name':'t','port':'f1'}]}",
+                                         "{'tees':[{'name':'t','port':'f1','out_port':'free','mode':'bump'}]}"};
+    for (size_t i = 0; i < 3; i++) {
+        struct error error;
+        assert_int_equal(fixture_try_put(&f, "wires/default/x", claims[i], NULL, &error), -EINVAL);
+        assert_int_equal(error.code, PATCHBAY_ERROR_PORT_IN_USE);
+        assert_int_equal(error.user_total, 1);
+        assert_string_equal(error.users[0].tee, "fw");
+    }
     fixture_close(&f);
 }
 
@@ -297,6 +320,13 @@ static void test_vif_limits(void **state)
     expect_limit(&f, "vifs/one", "{'kind':'vhost-server','path':'/one'}", "LIMIT_VHOST_SERVERS");
     expect_limit(&f, "vifs/one", "{'kind':'vhost','path':'/one'}", "descriptor set");
     fixture_close(&f);
+    // One place is left, and a server takes two.
+    fixture_open(&f);
+    fill(&f, "vhost-server", "path", 0, LIMIT_VHOST_SERVERS - 1);
+    fill(&f, "vhost", "path", 1000, 1);
+    expect_limit(&f, "vifs/one", "{'kind':'vhost-server','path':'/one'}", "descriptor set");
+    fill(&f, "vhost", "path", 1001, 1);
+    fixture_close(&f);
 }
 
 static void test_counts(void **state)
@@ -382,9 +412,11 @@ static void test_match(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_puts),    cmocka_unit_test(test_path_lengths), cmocka_unit_test(test_allowed),
-        cmocka_unit_test(test_deletes), cmocka_unit_test(test_many_users),   cmocka_unit_test(test_vif_limits),
-        cmocka_unit_test(test_counts),  cmocka_unit_test(test_match),
+        cmocka_unit_test(test_puts),       cmocka_unit_test(test_path_lengths),
+        cmocka_unit_test(test_allowed),    cmocka_unit_test(test_behind_references),
+        cmocka_unit_test(test_deletes),    cmocka_unit_test(test_many_users),
+        cmocka_unit_test(test_vif_limits), cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_match),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
