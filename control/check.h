@@ -30,8 +30,8 @@ int check_find_tee(const struct wire *wire, const char *name, struct error *erro
 
 // Sets the error for something that isn't there, with the nearest name that is: NotFound for what the path names,
 // NoSuchReference for what a field names. Returns -EINVAL.
-int check_refuse_missing(const struct model *model, enum patchbay_error code, const char *field,
-                         enum object_kind kind, const char *network, const char *name, struct error *error);
+int check_refuse_missing(const struct model *model, enum patchbay_error code, const char *field, enum object_kind kind,
+                         const char *network, const char *name, struct error *error);
 
 // If-Match and If-None-Match as they came, or NULL. object is what is there now, or NULL. Codes: Stale, Exists,
 // Malformed. A list of tags ("17", "18") and `*` are taken; weak tags never match.

@@ -42,9 +42,9 @@ struct error {
     struct user users[ERROR_USERS_MAX];
 };
 
-// Sets the error and forgets its users. field may be NULL. What the arguments quote may be any bytes: control characters
-// and what isn't UTF-8 become question marks; a message that is too long is cut. Returns -EINVAL, so that callers can
-// write `return error_set(…)`.
+// Sets the error and forgets its users. field may be NULL. What the arguments quote may be any bytes: control
+// characters and what isn't UTF-8 become question marks; a message that is too long is cut. Returns -EINVAL, so that
+// callers can write `return error_set(…)`.
 int error_set(struct error *error, enum patchbay_error code, const char *field, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
