@@ -52,6 +52,9 @@ static void target_open(struct target *target, struct virtqueue *vq, uint16_t wa
     target->wasted = 0;
     target->room = virtqueue_split_waiting(vq);
     target->prepared = target->room < want ? target->room : want;
+    // The driver was asked for a notification while there was no room.
+    if (unlikely(vq->armed) && target->room > 0)
+        virtqueue_split_disarm(vq);
     for (uint16_t i = 0; i < target->prepared; i++) {
         uint16_t head = virtqueue_avail(vq, vq->last_avail + i);
 

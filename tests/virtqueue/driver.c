@@ -205,10 +205,23 @@ unsigned driver_descs_needed(unsigned count, enum driver_layout layout)
     }
 }
 
+// Memory for an indirect table: in one region, as the engine wants it (no
+// allocator of a kernel gives out pieces across two).
+static uint64_t table_alloc(struct driver *driver, uint32_t size)
+{
+    for (;;) {
+        uint64_t at = driver_alloc(driver, size) + 1; // any alignment is allowed
+        const struct driver_region *region = region_of(driver, at);
+
+        if (stretch(region, at, size) == size)
+            return at;
+    }
+}
+
 // Writes an indirect table of the pieces; its entries stand in a shuffled order.
 static uint64_t table_write(struct driver *driver, const struct driver_piece *pieces, unsigned count)
 {
-    uint64_t at = driver_alloc(driver, count * 16) + 1; // any alignment is allowed
+    uint64_t at = table_alloc(driver, count * 16);
     struct vring_desc table[DRIVER_CHAIN_MAX];
 
     // The first stays the first, the others go backwards.

@@ -33,6 +33,16 @@ uint32_t model_posted(const struct model *model)
     return model->next - model->first;
 }
 
+uint64_t model_posted_bytes(const struct model *model)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = model->first; i != model->next; i++)
+        for (unsigned j = 0; j < chain_at(model, i)->piece_count; j++)
+            bytes += chain_at(model, i)->pieces[j].len;
+    return bytes;
+}
+
 uint16_t model_post(struct model *model, const struct driver_piece *pieces, unsigned count, unsigned bad_at,
                     enum driver_layout layout)
 {
@@ -138,4 +148,28 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
         use_first(model, takes);
     }
     return TRANSMIT_ALL;
+}
+
+void burst_clear(struct burst *burst)
+{
+    memset(burst, 0x5a, sizeof(*burst));
+    burst->count = burst->segment_count = 0;
+    burst->owned = burst->offloads = burst->keep = false;
+}
+
+void burst_add(struct burst *burst, uint8_t *bytes, uint32_t len, unsigned segments)
+{
+    struct frame *frame = &burst->frames[burst->count];
+
+    for (uint32_t i = 0; i < len; i++)
+        bytes[i] = (uint8_t)(i * 5 + (i >> 8) * 3 + burst->count * 17 + 1);
+    memset(frame, 0, sizeof(*frame));
+    frame->data = bytes;
+    frame->data_len = len - (segments - 1);
+    frame->len = len;
+    frame->segment_count = (uint16_t)segments;
+    frame->segment_first = burst->segment_count;
+    for (unsigned i = 1; i < segments; i++)
+        burst->segments[burst->segment_count++] = (struct frame_segment){bytes + len - segments + i, 1};
+    burst->count++;
 }

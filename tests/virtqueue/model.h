@@ -34,9 +34,17 @@ uint16_t model_post(struct model *model, const struct driver_piece *pieces, unsi
 // One writable buffer of len bytes.
 uint16_t model_post_one(struct model *model, uint32_t len);
 
+// How many chains wait, and how many bytes they have.
 uint32_t model_posted(const struct model *model);
+uint64_t model_posted_bytes(const struct model *model);
 
 // What one frame of len bytes should do; the shadow is changed accordingly.
 enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t len);
+
+// An empty burst, with rubbish where nothing should be read.
+void burst_clear(struct burst *burst);
+// Appends a frame of len bytes in `segments` pieces (each of the later ones is
+// one byte), filled with bytes that tell its number and place.
+void burst_add(struct burst *burst, uint8_t *bytes, uint32_t len, unsigned segments);
 
 #endif

@@ -23,9 +23,7 @@ static void begin(const struct driver_options *options)
 {
     driver_open(&driver, options);
     model_open(&model, &driver);
-    memset(&burst, 0x5a, sizeof(burst));
-    burst.count = burst.segment_count = 0;
-    burst.owned = burst.offloads = burst.keep = false;
+    burst_clear(&burst);
 }
 
 static void end(void)
@@ -34,23 +32,9 @@ static void end(void)
     driver_close(&driver);
 }
 
-// Appends a frame of len bytes in `segments` pieces.
 static void frame_add(uint32_t len, unsigned segments)
 {
-    struct frame *frame = &burst.frames[burst.count];
-    uint8_t *bytes = frame_bytes[burst.count];
-
-    for (uint32_t i = 0; i < len; i++)
-        bytes[i] = (uint8_t)(i * 5 + (i >> 8) * 3 + burst.count * 17 + 1);
-    memset(frame, 0, sizeof(*frame));
-    frame->data = bytes;
-    frame->data_len = len - (segments - 1);
-    frame->len = len;
-    frame->segment_count = (uint16_t)segments;
-    frame->segment_first = burst.segment_count;
-    for (unsigned i = 1; i < segments; i++)
-        burst.segments[burst.segment_count++] = (struct frame_segment){bytes + len - segments + i, 1};
-    burst.count++;
+    burst_add(&burst, frame_bytes[burst.count], len, segments);
 }
 
 // Transmits all of the burst and expects what the model says.
