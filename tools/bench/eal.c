@@ -13,11 +13,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <bsd/string.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_log.h>
 
 #include "traffic.h"
+
+#define PREFIX "patchbay-traffic-"
 
 enum {
     MIB = 1024 * 1024,
@@ -102,6 +105,55 @@ static int choose_core(struct traffic *t, char *lcores, size_t size)
     return at < size ? 0 : -E2BIG;
 }
 
+// DPDK leaves its run directory behind; with our prefix and a process number it is ours alone.
+static void runtime_dir_remove(const char *dir_path)
+{
+    char path[PATH_MAX + NAME_MAX + 2];
+    struct dirent *entry;
+    DIR *dir = opendir(dir_path);
+
+    if (dir == NULL)
+        return;
+    while ((entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", dir_path, entry->d_name);
+        unlink(path);
+    }
+    closedir(dir);
+    rmdir(dir_path);
+}
+
+// Removes what killed processes of this program left.
+static void runtime_dirs_sweep(void)
+{
+    char root[PATH_MAX], path[PATH_MAX + NAME_MAX + 2];
+    struct dirent *entry;
+    char *slash;
+    DIR *dir;
+
+    strlcpy(root, runtime_dir, sizeof(root));
+    slash = strrchr(root, '/');
+    if (slash == NULL)
+        return;
+    *slash = '\0';
+    dir = opendir(root);
+    if (dir == NULL)
+        return;
+    while ((entry = readdir(dir)) != NULL) {
+        long pid;
+        int end = 0;
+
+        if (sscanf(entry->d_name, PREFIX "%ld%n", &pid, &end) != 1 || entry->d_name[end] != '\0' || pid <= 0)
+            continue;
+        if (kill((pid_t)pid, 0) == 0 || errno != ESRCH)
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", root, entry->d_name);
+        runtime_dir_remove(path);
+    }
+    closedir(dir);
+}
+
 int eal_start(struct traffic *t, const char *program)
 {
     const struct config *config = t->config;
@@ -121,7 +173,7 @@ int eal_start(struct traffic *t, const char *program)
     r = choose_core(t, lcores, sizeof(lcores));
     if (r < 0)
         return r;
-    snprintf(prefix, sizeof(prefix), "--file-prefix=patchbay-traffic-%ld", (long)getpid());
+    snprintf(prefix, sizeof(prefix), "--file-prefix=" PREFIX "%ld", (long)getpid());
     snprintf(memory, sizeof(memory), "%" PRIu64, need);
     const char *args[] = {program,
                           prefix,
@@ -151,27 +203,13 @@ int eal_start(struct traffic *t, const char *program)
         warnx("DPDK did not start: %s%s", rte_strerror(rte_errno), huge ? "; --huge off runs without huge pages" : "");
         return -rte_errno;
     }
-    snprintf(runtime_dir, sizeof(runtime_dir), "%s", rte_eal_get_runtime_dir());
+    strlcpy(runtime_dir, rte_eal_get_runtime_dir(), sizeof(runtime_dir));
+    runtime_dirs_sweep();
     return 0;
 }
 
 void eal_stop(void)
 {
-    char path[PATH_MAX + NAME_MAX + 2];
-    struct dirent *entry;
-    DIR *dir;
-
     rte_eal_cleanup();
-    // DPDK leaves its run directory behind; it is ours alone, the prefix has our process number.
-    dir = opendir(runtime_dir);
-    if (dir == NULL)
-        return;
-    while ((entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(path, sizeof(path), "%s/%s", runtime_dir, entry->d_name);
-        unlink(path);
-    }
-    closedir(dir);
-    rmdir(runtime_dir);
+    runtime_dir_remove(runtime_dir);
 }
