@@ -224,11 +224,24 @@ static int init_silently(int argc, char **argv)
     return result;
 }
 
-static int init(struct eal_args *args, char *reason, size_t reason_size)
+// The user's own arguments, which the reason names if EAL takes them ill: it
+// says only that something was wrong with one.
+static const char *user_arguments(const struct dataplane_options *options, char *text, size_t size)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < options->eal_arg_count && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i == 0 ? "; its own arguments were: " : " ",
+                                 options->eal_args[i]);
+    return text;
+}
+
+static int init(const struct dataplane_options *options, struct eal_args *args, char *reason, size_t reason_size)
 {
     int argc = args->count, parsed, error;
     char **argv = calloc((size_t)argc + 1, sizeof(*argv)); // EAL permutes it and puts its own pointers in
-    char said[512];
+    char said[512], own[256];
 
     if (argv == NULL)
         return refuse(reason, reason_size, -ENOMEM, "out of memory");
@@ -240,8 +253,8 @@ static int init(struct eal_args *args, char *reason, size_t reason_size)
     if (parsed >= 0 && parsed < argc - 1)
         error = refuse(reason, reason_size, -EINVAL, "EAL takes no argument \"%s\"", argv[parsed + 1]);
     else if (parsed < 0)
-        error = refuse(reason, reason_size, error > 0 ? -error : -EIO, "DPDK's EAL doesn't start: %s",
-                       said[0] != '\0' ? said : rte_strerror(error));
+        error = refuse(reason, reason_size, error > 0 ? -error : -EIO, "DPDK's EAL doesn't start: %s%s",
+                       said[0] != '\0' ? said : rte_strerror(error), user_arguments(options, own, sizeof(own)));
     else
         error = 0;
     free(argv);
@@ -301,7 +314,7 @@ int eal_start(const struct dataplane_options *options, char *reason, size_t reas
 
     own_realtime_signals();
     eal.started = true; // also a failed start can't be repeated in this process
-    error = init(&args, reason, reason_size);
+    error = init(options, &args, reason, reason_size);
     eal_args_free(&args);
     if (!user.prefix)
         snprintf(eal.run_dir, sizeof(eal.run_dir), "%s", rte_eal_get_runtime_dir());

@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
-#include <rte_spinlock.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -134,14 +133,14 @@ static _Thread_local struct {
 
 // What workers said, until another thread hands it on.
 static struct {
-    rte_spinlock_t lock;
+    atomic_flag lock;
     unsigned count;
-    uint64_t lost;
+    _Atomic uint64_t lost;
     struct {
         enum log_level level;
         char line[LINE_SIZE];
     } lines[PENDING_LINES];
-} pending = {.lock = RTE_SPINLOCK_INITIALIZER};
+} pending = {.lock = ATOMIC_FLAG_INIT};
 
 static bool on_worker(void)
 {
@@ -152,15 +151,17 @@ static bool on_worker(void)
 
 static void pending_add(enum log_level level, const char *line)
 {
-    if (!rte_spinlock_trylock(&pending.lock))
+    if (atomic_flag_test_and_set_explicit(&pending.lock, memory_order_acquire)) {
+        atomic_fetch_add(&pending.lost, 1); // never wait for one who may be preempted
         return;
+    }
     if (pending.count < PENDING_LINES) {
         pending.lines[pending.count].level = level;
         snprintf(pending.lines[pending.count++].line, LINE_SIZE, "%s", line);
     } else {
-        pending.lost++;
+        atomic_fetch_add(&pending.lost, 1);
     }
-    rte_spinlock_unlock(&pending.lock);
+    atomic_flag_clear_explicit(&pending.lock, memory_order_release);
 }
 
 void eal_log_drain(void)
@@ -170,16 +171,17 @@ void eal_log_drain(void)
     unsigned count;
     uint64_t lost;
 
-    rte_spinlock_lock(&pending.lock);
+    // Another thread is at it; what it leaves comes next time.
+    if (atomic_flag_test_and_set_explicit(&pending.lock, memory_order_acquire))
+        return;
     count = pending.count;
-    lost = pending.lost;
     for (unsigned i = 0; i < count; i++) {
         levels[i] = pending.lines[i].level;
         memcpy(lines[i], pending.lines[i].line, LINE_SIZE);
     }
     pending.count = 0;
-    pending.lost = 0;
-    rte_spinlock_unlock(&pending.lock);
+    lost = atomic_exchange(&pending.lost, 0);
+    atomic_flag_clear_explicit(&pending.lock, memory_order_release);
 
     for (unsigned i = 0; i < count; i++)
         emit(levels[i], "dpdk", lines[i]);
