@@ -149,7 +149,8 @@ enum hop_step_kind { HOP_TAP, HOP_BUMP, HOP_END, HOP_DROP };
 
 struct hop_step {
     enum hop_step_kind kind;
-    vif_slot vif;   // TAP: monitor; BUMP: the arm that takes the frames; END: the receiver
+    vif_slot
+        vif; // TAP: monitor (VIF_SLOT_NONE: counted as down); BUMP: the arm that takes the frames; END: the receiver
     vif_slot other; // BUMP: the arm they come back from; the bump is sound only if both are up
     uint16_t vlan;  // 802.1Q tag to push (1–4094), 0: none
     bool fail_open; // BUMP: skip it when it isn't sound; else drop (bump_down)

@@ -14,7 +14,11 @@ struct verdict {
     struct leg_step *end;    // takes the frames; NULL: they are dropped
     enum drop_reason reason; // then why
     uint16_t tap_count;
+    uint16_t absent_count;
     struct leg_step *taps[LIMIT_TEES];
+    // Monitors that are down or paused: what leaves is counted, and nothing is
+    // done for them, so that they cost the wire less than healthy ones.
+    struct leg_step *absent[LIMIT_TEES];
 };
 
 // A vif that is there, if only for the time of a protocol message not quite.
@@ -30,13 +34,16 @@ static inline bool vif_is_sound(const struct vif *vif)
 static void judge(struct leg *leg, struct verdict *verdict)
 {
     verdict->end = NULL;
-    verdict->tap_count = 0;
+    verdict->tap_count = verdict->absent_count = 0;
     for (uint16_t i = 0;; i++) {
         struct leg_step *step = &leg->steps[i];
 
         switch ((enum hop_step_kind)step->kind) {
         case HOP_TAP:
-            verdict->taps[verdict->tap_count++] = step;
+            if (likely(step->vif != NULL && vif_link(step->vif) == VIF_LINK_UP))
+                verdict->taps[verdict->tap_count++] = step;
+            else
+                verdict->absent[verdict->absent_count++] = step;
             continue;
         case HOP_BUMP:
             if (vif_is_sound(step->vif) && vif_is_sound(step->other)) {
@@ -218,7 +225,7 @@ static bool one_pass(const struct verdict *verdict, const struct burst *burst)
     const struct vif *monitor = verdict->taps[0]->vif;
 
     return verdict->tap_count == 1 && !burst->owned && vif->copies && monitor->ops == vif->ops && vif != monitor &&
-           vif_link(monitor) == VIF_LINK_UP && (verdict->taps[0]->vlan | verdict->end->vlan) == 0;
+           (verdict->taps[0]->vlan | verdict->end->vlan) == 0;
 }
 
 // With the tag of the receiver's port, if it has one: as views, so that what the
@@ -277,6 +284,18 @@ static uint16_t run_dropped(const struct hop_context *context, struct leg *leg, 
     return burst->count;
 }
 
+// `taken` frames left, of which these monitors got no copy.
+static void count_absent(const struct verdict *verdict, uint16_t taken)
+{
+    for (uint16_t i = 0; i < verdict->absent_count; i++) {
+        struct leg_step *step = verdict->absent[i];
+        bool paused = step->vif != NULL && vif_link(step->vif) == VIF_LINK_PAUSED;
+
+        counter_add(&step->counters.offered, taken);
+        counter_add(&step->counters.tap_dropped[paused ? TAP_DROP_PAUSED : TAP_DROP_DOWN], taken);
+    }
+}
+
 uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burst *burst)
 {
     struct verdict verdict;
@@ -293,6 +312,8 @@ uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burs
         else
             taken = deliver_tagged(context, leg, verdict.end, burst, wait);
     }
+    if (unlikely(verdict.absent_count > 0))
+        count_absent(&verdict, taken);
     counter_add(&leg->received, taken);
     counter_add(&leg->received_bytes, burst_bytes(burst, 0, taken));
     return taken;

@@ -26,6 +26,8 @@ static bool program_is_whole(const struct hop_program *program)
             return false;
         if (step->vlan > LIMIT_VLAN || (step->kind == HOP_DROP && step->reason >= DROP_REASON_COUNT))
             return false;
+        if (step->kind == HOP_TAP && step->vif == VIF_SLOT_NONE)
+            continue;
         if (step->kind != HOP_DROP && vif_in_slot(step->vif) == NULL)
             return false;
         if (step->kind == HOP_BUMP && vif_in_slot(step->other) == NULL)
@@ -43,7 +45,7 @@ static void step_fill(struct leg_step *to, const struct hop_step *from)
     to->vlan = from->vlan;
     to->tag = from->tag;
     to->stall_cycles = rte_get_tsc_hz() / 1000 * from->stall_ms;
-    to->vif = from->kind == HOP_DROP ? NULL : vif_in_slot(from->vif);
+    to->vif = from->kind == HOP_DROP ? NULL : vif_in_slot(from->vif); // NULL too for VIF_SLOT_NONE
     to->other = from->kind == HOP_BUMP ? vif_in_slot(from->other) : NULL;
 }
 

@@ -17,7 +17,7 @@ struct leg_step_counters {
 };
 
 struct leg_step {
-    struct vif *vif;
+    struct vif *vif; // NULL: DROP, or a TAP without a monitor
     struct vif *other;
     uint64_t stall_cycles;
     uint8_t kind;   // enum hop_step_kind
