@@ -30,18 +30,15 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local volatile bool tolerates;
 static _Thread_local volatile bool tolerated;
 
+// All in sequential order: nothing here is hot, and a reader may be anywhere.
 static void watch_set(struct watch *watch, uintptr_t start, uintptr_t end, void (*hit)(void *), void *argument)
 {
-    unsigned sequence = atomic_load_explicit(&watch->sequence, memory_order_relaxed);
-
-    atomic_store_explicit(&watch->sequence, sequence + 1, memory_order_relaxed);
-    // Nobody may see the fields change before the odd sequence.
-    atomic_thread_fence(memory_order_release);
-    atomic_store_explicit(&watch->start, start, memory_order_relaxed);
-    atomic_store_explicit(&watch->end, end, memory_order_relaxed);
-    atomic_store_explicit(&watch->hit, hit, memory_order_relaxed);
-    atomic_store_explicit(&watch->argument, argument, memory_order_relaxed);
-    atomic_store_explicit(&watch->sequence, sequence + 2, memory_order_release);
+    atomic_fetch_add(&watch->sequence, 1);
+    atomic_store(&watch->start, start);
+    atomic_store(&watch->end, end);
+    atomic_store(&watch->hit, hit);
+    atomic_store(&watch->argument, argument);
+    atomic_fetch_add(&watch->sequence, 1);
 }
 
 int sigbus_watch(const void *start, size_t size, void (*hit)(void *argument), void *argument)
@@ -50,10 +47,10 @@ int sigbus_watch(const void *start, size_t size, void (*hit)(void *argument), vo
 
     pthread_mutex_lock(&lock);
     for (unsigned i = 0; i < WATCHES; i++) {
-        if (atomic_load_explicit(&watches[i].start, memory_order_relaxed) == 0) {
+        if (atomic_load(&watches[i].start) == 0) {
             watch_set(&watches[i], (uintptr_t)start, (uintptr_t)start + size, hit, argument);
-            if (i >= atomic_load_explicit(&watches_used, memory_order_relaxed))
-                atomic_store_explicit(&watches_used, i + 1, memory_order_release);
+            if (i >= atomic_load(&watches_used))
+                atomic_store(&watches_used, i + 1);
             handle = (int)i;
             break;
         }
@@ -86,18 +83,17 @@ bool sigbus_tolerated(void)
 // changes right now can't be it: no access to its range may be under way then.
 static bool tell_watch(uintptr_t address)
 {
-    unsigned used = atomic_load_explicit(&watches_used, memory_order_acquire);
+    unsigned used = atomic_load(&watches_used);
 
     for (unsigned i = 0; i < used; i++) {
         struct watch *watch = &watches[i];
-        unsigned sequence = atomic_load_explicit(&watch->sequence, memory_order_acquire);
-        uintptr_t start = atomic_load_explicit(&watch->start, memory_order_relaxed);
-        uintptr_t end = atomic_load_explicit(&watch->end, memory_order_relaxed);
-        void (*hit)(void *) = atomic_load_explicit(&watch->hit, memory_order_relaxed);
-        void *argument = atomic_load_explicit(&watch->argument, memory_order_relaxed);
+        unsigned sequence = atomic_load(&watch->sequence);
+        uintptr_t start = atomic_load(&watch->start);
+        uintptr_t end = atomic_load(&watch->end);
+        void (*hit)(void *) = atomic_load(&watch->hit);
+        void *argument = atomic_load(&watch->argument);
 
-        atomic_thread_fence(memory_order_acquire);
-        if (sequence % 2 != 0 || atomic_load_explicit(&watch->sequence, memory_order_relaxed) != sequence)
+        if (sequence % 2 != 0 || atomic_load(&watch->sequence) != sequence)
             continue;
         if (start != 0 && address >= start && address < end) {
             hit(argument);

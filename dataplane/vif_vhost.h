@@ -8,9 +8,9 @@
 // vif_vhost_attach.c: attaching to and detaching from a driver.
 //
 // Who writes what. The library calls back for one connection from one thread
-// at a time and orders these calls among each other and against
-// rte_vhost_driver_unregister, so that what only callbacks touch needs no lock.
-// Workers see nothing but vif->attachment.
+// at a time, and rte_vhost_driver_unregister waits for such a call; but the flag
+// that it waits for is a plain variable, so callbacks hold a lock for the order
+// of memory. Workers see nothing but vif->attachment.
 
 #include "attachment.h"
 #include "vif.h"
@@ -31,7 +31,9 @@ struct vif_vhost {
     struct vif *vif;
     bool server;
 
-    // Callbacks only.
+    // Callbacks only, under `calling`. Held while they wait for the workers, and
+    // never by the caller of the library, nor taken by anyone else.
+    pthread_mutex_t calling;
     int vid;             // of the connection; -1: none
     int connection_fd;   // the library's; only to look whether it hung up; -1: not known
     bool running;        // between the library's new_device and destroy_device

@@ -26,9 +26,20 @@ enum { VIDS = 1024 };
 // Whose connection a number is; NULL: nobody's, or one that was superseded.
 static _Atomic(struct vif_vhost *) owners[VIDS];
 
-static struct vif_vhost *owner_of(int vid)
+// Begins a callback: finds whose connection it is and takes the lock. NULL:
+// nobody's.
+static struct vif_vhost *enter(int vid)
 {
-    return vid >= 0 && vid < VIDS ? atomic_load_explicit(&owners[vid], memory_order_acquire) : NULL;
+    struct vif_vhost *vhost = vid >= 0 && vid < VIDS ? atomic_load_explicit(&owners[vid], memory_order_acquire) : NULL;
+
+    if (vhost != NULL)
+        pthread_mutex_lock(&vhost->calling);
+    return vhost;
+}
+
+static void leave(struct vif_vhost *vhost)
+{
+    pthread_mutex_unlock(&vhost->calling);
 }
 
 // A number may have got a new owner already: only ours is taken off.
@@ -55,7 +66,9 @@ static void drop_connection(struct vif_vhost *vhost)
 
 void vif_vhost_forget(struct vif_vhost *vhost)
 {
+    pthread_mutex_lock(&vhost->calling);
     disown(vhost);
+    leave(vhost);
 }
 
 // True if an access of the library's to the front end's memory failed in this
@@ -77,7 +90,7 @@ static void check_empty(struct vif_vhost *vhost)
 
 static int new_device(int vid)
 {
-    struct vif_vhost *vhost = owner_of(vid);
+    struct vif_vhost *vhost = enter(vid);
 
     if (vhost != NULL) {
         sigbus_tolerate();
@@ -85,6 +98,7 @@ static int new_device(int vid)
         vhost->stopped = false;
         vif_vhost_attach(vhost);
         check_empty(vhost);
+        leave(vhost);
     }
     // Always a success: else the library calls again after each message, and
     // destroy_device never.
@@ -93,7 +107,7 @@ static int new_device(int vid)
 
 static void destroy_device(int vid)
 {
-    struct vif_vhost *vhost = owner_of(vid);
+    struct vif_vhost *vhost = enter(vid);
 
     if (vhost == NULL)
         return;
@@ -102,6 +116,7 @@ static void destroy_device(int vid)
     vhost->stopped = true;
     memset(vhost->broken, 0, sizeof(vhost->broken));
     vif_vhost_explain(vhost);
+    leave(vhost);
 }
 
 // Notes what the library has just changed.
@@ -137,65 +152,81 @@ static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
     }
 }
 
-// Called before the library handles a message. What the message may change
-// under the workers is taken away from them first. The library's indices have
-// to be right by then too: when it translates ring addresses and finds that
-// its index isn't the one in the guest's memory, it believes the guest.
+// Says why a message must not reach the library, in reason; else returns its
+// rule.
+static const struct vhost_message_rule *judge(const struct vif_vhost *vhost, const struct vhost_message *message,
+                                              const void *context, char *reason, size_t reason_size)
+{
+    const struct vhost_message_rule *rule =
+        vhost_message_check(message, 2u * vhost->vif->queue_count, reason, reason_size);
+
+    if (rule != NULL && rule->request == REQUEST_SET_MEM_TABLE && !vhost_message_can_map(context)) {
+        snprintf(reason, reason_size, "%s with a region that can't be mapped", rule->name);
+        return NULL;
+    }
+    return rule;
+}
+
+// What a message may change under the workers is taken away from them before.
+// The library's indices have to be right by then too: when it translates ring
+// addresses and finds that its index isn't the one in the guest's memory, it
+// believes the guest.
+static void prepare(struct vif_vhost *vhost, const struct vhost_message_rule *rule)
+{
+    if (vhost->pending != NULL) {
+        // The last one failed, or after_message would have been called. Its
+        // memory may be unmapped.
+        vhost->memory = false;
+        vif_vhost_explain(vhost);
+    }
+    vhost->pending = rule->name;
+    if (vhost->attached != NULL) {
+        if (vif_link(vhost->vif) != VIF_LINK_BROKEN)
+            vif_set_link(vhost->vif, VIF_LINK_PAUSED, "the front end is changing its device (%s)", rule->name);
+        vif_vhost_detach(vhost);
+    }
+}
+
+// Called before the library handles a message.
 static enum rte_vhost_msg_result before_message(int vid, void *context)
 {
-    struct vif_vhost *vhost = owner_of(vid);
-    const struct vhost_message_rule *rule;
+    struct vif_vhost *vhost = enter(vid);
+    const struct vhost_message_rule *rule = NULL;
     struct vhost_message message;
     char reason[128];
 
     sigbus_tolerate();
     memcpy(&message, context, sizeof(message));
-    if (vhost == NULL) { // of a connection that was superseded
-        vhost_message_close(context);
-        return RTE_VHOST_MSG_RESULT_ERR;
+    if (vhost != NULL) { // NULL: of a connection that was superseded
+        rule = judge(vhost, &message, context, reason, sizeof(reason));
+        if (rule == NULL)
+            eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "message",
+                            "vif %s: the front end's message is refused: %s", vhost->vif->name, reason);
+        else if (rule->changes)
+            prepare(vhost, rule);
+        leave(vhost);
     }
-    rule = vhost_message_check(&message, 2u * vhost->vif->queue_count, reason, sizeof(reason));
-    if (rule != NULL && rule->request == REQUEST_SET_MEM_TABLE && !vhost_message_can_map(context)) {
-        snprintf(reason, sizeof(reason), "%s with a region that can't be mapped", rule->name);
-        rule = NULL;
-    }
-    if (rule == NULL) {
-        eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "message",
-                        "vif %s: the front end's message is refused: %s", vhost->vif->name, reason);
-        vhost_message_close(context);
-        return RTE_VHOST_MSG_RESULT_ERR;
-    }
-    if (rule->changes) {
-        if (vhost->pending != NULL) {
-            // The last one failed, or after_message would have been called. Its
-            // memory may be unmapped.
-            vhost->memory = false;
-            vif_vhost_explain(vhost);
-        }
-        vhost->pending = rule->name;
-        if (vhost->attached != NULL) {
-            if (vif_link(vhost->vif) != VIF_LINK_BROKEN)
-                vif_set_link(vhost->vif, VIF_LINK_PAUSED, "the front end is changing its device (%s)", rule->name);
-            vif_vhost_detach(vhost);
-        }
-    }
-    return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+    if (rule != NULL)
+        return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+    vhost_message_close(context);
+    return RTE_VHOST_MSG_RESULT_ERR;
 }
 
 // Called after the library has handled a message, unless that failed.
 static enum rte_vhost_msg_result after_message(int vid, void *context)
 {
-    struct vif_vhost *vhost = owner_of(vid);
+    struct vif_vhost *vhost = enter(vid);
     struct vhost_message message;
 
-    if (vhost == NULL)
-        return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
-    memcpy(&message, context, sizeof(message));
-    check_truncated(vhost);
-    if (vhost->pending != NULL) {
-        vhost->pending = NULL;
-        follow(vhost, &message);
-        vif_vhost_attach(vhost);
+    if (vhost != NULL) {
+        memcpy(&message, context, sizeof(message));
+        check_truncated(vhost);
+        if (vhost->pending != NULL) {
+            vhost->pending = NULL;
+            follow(vhost, &message);
+            vif_vhost_attach(vhost);
+        }
+        leave(vhost);
     }
     // "Not handled" leaves the library's own result as it is.
     return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
@@ -206,23 +237,17 @@ static const struct rte_vhost_user_extern_ops message_ops = {
     .post_msg_handle = after_message,
 };
 
-static int new_connection(int vid)
+// Takes a connection on, unless the vif has one. The library takes any number
+// of connections on one socket. A front end that was killed and comes back may
+// be seen before its old connection is gone.
+static int accept_connection(struct vif_vhost *vhost, int vid)
 {
-    char path[LIMIT_SOCKET_PATH_LEN + 1];
-    struct vif_vhost *vhost;
+    const struct vif *vif = vhost->vif;
 
-    if (vid < 0 || vid >= VIDS || rte_vhost_get_ifname(vid, path, sizeof(path)) != 0)
-        return -1;
-    vhost = vif_vhost_find(path);
-    if (vhost == NULL)
-        return -1;
     if (vhost->vid >= 0) {
-        // The library takes any number of connections on one socket. A front
-        // end that was killed and comes back may be seen before its old
-        // connection is.
         if (vhost->connection_fd < 0 || !vhost_socket_hung_up(vhost->connection_fd)) {
-            eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "second",
-                            "vif %s: a second front end on %s is refused; one is connected", vhost->vif->name, path);
+            eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "second",
+                            "vif %s: a second front end on %s is refused; one is connected", vif->name, vif->target);
             return -1;
         }
         drop_connection(vhost);
@@ -230,11 +255,11 @@ static int new_connection(int vid)
     if (rte_vhost_extern_callback_register(vid, &message_ops, NULL) != 0)
         return -1;
     vhost->vid = vid;
-    vhost->connection_fd = vhost_socket_guard(path, vhost->server);
+    vhost->connection_fd = vhost_socket_guard(vif->target, vhost->server);
     if (vhost->connection_fd < 0)
-        eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "timeout",
+        eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "timeout",
                         "vif %s: no timeout could be set on its connection; a front end that hangs holds up the others",
-                        vhost->vif->name);
+                        vif->name);
     if (vhost->connections++ > 0)
         atomic_fetch_add_explicit(&vhost->vif->reconnects, 1, memory_order_relaxed);
     atomic_store_explicit(&owners[vid], vhost, memory_order_release);
@@ -242,12 +267,31 @@ static int new_connection(int vid)
     return 0;
 }
 
+static int new_connection(int vid)
+{
+    char path[LIMIT_SOCKET_PATH_LEN + 1];
+    struct vif_vhost *vhost;
+    int err;
+
+    if (vid < 0 || vid >= VIDS || rte_vhost_get_ifname(vid, path, sizeof(path)) != 0)
+        return -1;
+    vhost = vif_vhost_find(path);
+    if (vhost == NULL)
+        return -1;
+    pthread_mutex_lock(&vhost->calling);
+    err = accept_connection(vhost, vid);
+    leave(vhost);
+    return err;
+}
+
 static void destroy_connection(int vid)
 {
-    struct vif_vhost *vhost = owner_of(vid);
+    struct vif_vhost *vhost = enter(vid);
 
-    if (vhost != NULL)
+    if (vhost != NULL) {
         drop_connection(vhost);
+        leave(vhost);
+    }
 }
 
 static const struct rte_vhost_device_ops device_ops = {

@@ -125,6 +125,7 @@ static void vhost_free(struct vif_vhost *vhost)
         vif_vhost_wake_close(&vhost->queues[pair].to_guest);
     }
     pthread_mutex_destroy(&vhost->lock);
+    pthread_mutex_destroy(&vhost->calling);
     free(vhost);
 }
 
@@ -142,6 +143,7 @@ static struct vif_vhost *vhost_new(struct vif *vif, bool server)
     vhost->vid = -1;
     vhost->connection_fd = -1;
     pthread_mutex_init(&vhost->lock, NULL);
+    pthread_mutex_init(&vhost->calling, NULL);
     for (unsigned pair = 0; pair < vif->queue_count; pair++) {
         struct vif_vhost_queue *queue = &vhost->queues[pair];
 
@@ -213,6 +215,7 @@ int vif_vhost_create(struct vif *vif, const struct vif_config *config, char *rea
     }
     vif->private = vhost;
     vif->copies = true;
+    // Before the library knows the path: nobody calls back yet.
     vif_vhost_explain(vhost);
     if (server)
         err = vhost_socket_clear(config->target, reason, reason_size);

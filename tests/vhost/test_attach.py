@@ -213,6 +213,7 @@ class Changes(HostCase):
             self.assertEqual(bases, [self.a.rings[0].next_used, self.a.rings[1].next_used])
             self.wait_link(0, "down", "stopped its device")
             self.b.transmit([frame(1)])  # to nobody: dropped
+            self.assertTrue(wait_for(lambda: (self.b.reclaim(), len(self.b.rings[1].free))[1] == 256))
             self.a.set_memory()
             for ring, base in zip(self.a.rings, bases):
                 self.a.set_ring(ring, base)
