@@ -33,6 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("PATCHBAY_BUILD") or ROOT / "build").resolve()
 PATCHBAYD = BUILD / "control" / "patchbayd"
 PATCHBAY = BUILD / "tools" / "patchbay" / "patchbay"
+for _program in (PATCHBAYD, PATCHBAY):
+    if not _program.exists():
+        raise RuntimeError(f"there is no {_program}: build Patchbay, and set PATCHBAY_BUILD to the build folder")
 
 
 def _sanitized() -> bool:

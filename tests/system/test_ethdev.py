@@ -145,7 +145,7 @@ class Machines(Case):
             return status["reason"] if status["state"] != "up" else ""
         reason = wait_for("vif b isn't up", said)
         say(f"a deleted TAP: {reason}")
-        self.assertIn(self.interfaces["b"], reason)
+        self.assertIn("deleted", reason)
         self.assertEqual(self.daemon.wait_wire("w1", "down")["state"], "down")
         self.assertFalse(self.a.ping("10.77.0.2", wait=0.3))
         self.assertTrue(other[0].ping("10.78.0.2", 5))
@@ -157,6 +157,7 @@ class Machines(Case):
             self.daemon.do("DELETE", path)
         self.b.plug(self.daemon, "b", "10.77.0.2/24")
         self.daemon.wire("w1", "a", "b")
+        self.a.ip("neigh", "flush", "all")  # the new interface has another address
         self.reach(self.a, "10.77.0.2")
 
     def test_link_down_and_up(self) -> None:
@@ -309,14 +310,12 @@ class Devices(Case):
         self.daemon.plug("nic", "dev", "net_null0,size=256")
         self.daemon.plug("sink", "none")
         self.daemon.plug("mon", "none")
-        self.daemon.wire("w1", "nic", "sink")
-        self.daemon.tee("w1", "ids", port="mon")
+        self.daemon.wire("w1", "nic", "sink", tees=[{"name": "ids", "port": "mon"}])
 
         def enough() -> bool:
             stats = self.daemon.stats("w1")
             return stats["a_to_b"]["delivered"]["frames"] > 1000000 / (20 if SANITIZED else 1)
         wait_for("a million frames", enough)
-        self.daemon.set_wire("w1", admin="down")
         self.daemon.do("PATCH", "/v1/networks/default/ports/nic", {"vif": None})
         stats = self.daemon.settled("w1")
         check_sums(stats)
