@@ -16,7 +16,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { LINE_SIZE = 512, CAPTURE_LINES = 3, LIMITED_KINDS = 512, LIMITED_SECONDS = 10, PENDING_LINES = 16 };
+enum {
+    LINE_SIZE = 512,
+    CAPTURE_LINES = 3,
+    LIMITED_PLACES = 1024,
+    LIMITED_PROBES = 16,
+    LIMITED_SECONDS = 10,
+    PENDING_LINES = 16
+};
 
 static _Atomic(void (*)(enum log_level, const char *, const char *)) sink;
 static FILE *dpdk_stream;
@@ -42,36 +49,53 @@ void eal_log(enum log_level level, const char *component, const char *format, ..
 
 // ---- messages that a peer can cause at will ----
 
-static struct {
-    const char *kind; // compared as a pointer: it is a static string
-    vif_slot slot;
-    uint64_t until; // seconds
+// A small table of what was said lately: kinds of ours, and lines of DPDK's.
+// Where it is full, what is new is suppressed: it bounds the log's rate as a whole too.
+static struct said {
+    const void *kind; // compared as a pointer: it is a static string
+    uint32_t of;      // a slot; a line's hash
+    uint64_t until;   // seconds
     uint64_t suppressed;
-} limited[LIMITED_KINDS];
+} limited[LIMITED_PLACES];
 static pthread_mutex_t limited_lock = PTHREAD_MUTEX_INITIALIZER;
 
-// Returns whether the message may pass, and how many of its like were
-// suppressed since the last that did. Two kinds that share a place share its
-// limit: the table bounds the log's rate as a whole too.
-static bool limited_pass(const char *kind, vif_slot slot, uint64_t *suppressed)
+static struct said *limited_find(const void *kind, uint32_t of, uint64_t now)
 {
-    size_t place = ((uintptr_t)kind / 8 * 31 + slot) % LIMITED_KINDS;
+    size_t home = ((uintptr_t)kind / 8 * 31 + of) % LIMITED_PLACES;
+    struct said *old = NULL;
+
+    for (size_t i = 0; i < LIMITED_PROBES; i++) {
+        struct said *said = &limited[(home + i) % LIMITED_PLACES];
+
+        if (said->kind == kind && said->of == of)
+            return said;
+        if (old == NULL && now >= said->until)
+            old = said;
+    }
+    if (old != NULL)
+        *old = (struct said){.kind = kind, .of = of};
+    return old;
+}
+
+// Returns whether the message may pass, and how many of its like were
+// suppressed since the last that did.
+static bool limited_pass(const void *kind, uint32_t of, uint64_t *suppressed)
+{
     struct timespec now;
+    struct said *said;
     bool pass;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    pthread_mutex_lock(&limited_lock);
-    pass = (uint64_t)now.tv_sec >= limited[place].until;
     *suppressed = 0;
+    pthread_mutex_lock(&limited_lock);
+    said = limited_find(kind, of, (uint64_t)now.tv_sec);
+    pass = said != NULL && (uint64_t)now.tv_sec >= said->until;
     if (pass) {
-        if (limited[place].kind == kind && limited[place].slot == slot)
-            *suppressed = limited[place].suppressed;
-        limited[place].kind = kind;
-        limited[place].slot = slot;
-        limited[place].until = (uint64_t)now.tv_sec + LIMITED_SECONDS;
-        limited[place].suppressed = 0;
-    } else {
-        limited[place].suppressed++;
+        *suppressed = said->suppressed;
+        said->suppressed = 0;
+        said->until = (uint64_t)now.tv_sec + LIMITED_SECONDS;
+    } else if (said != NULL) {
+        said->suppressed++;
     }
     pthread_mutex_unlock(&limited_lock);
     return pass;
@@ -164,31 +188,6 @@ static void pending_add(enum log_level level, const char *line)
     atomic_flag_clear_explicit(&pending.lock, memory_order_release);
 }
 
-void eal_log_drain(void)
-{
-    char lines[PENDING_LINES][LINE_SIZE];
-    enum log_level levels[PENDING_LINES];
-    unsigned count;
-    uint64_t lost;
-
-    // Another thread is at it; what it leaves comes next time.
-    if (atomic_flag_test_and_set_explicit(&pending.lock, memory_order_acquire))
-        return;
-    count = pending.count;
-    for (unsigned i = 0; i < count; i++) {
-        levels[i] = pending.lines[i].level;
-        memcpy(lines[i], pending.lines[i].line, LINE_SIZE);
-    }
-    pending.count = 0;
-    lost = atomic_exchange(&pending.lost, 0);
-    atomic_flag_clear_explicit(&pending.lock, memory_order_release);
-
-    for (unsigned i = 0; i < count; i++)
-        emit(levels[i], "dpdk", lines[i]);
-    if (lost > 0)
-        eal_log(LOG_LEVEL_WARNING, "dpdk", "%llu more messages of workers were not kept", (unsigned long long)lost);
-}
-
 static enum log_level our_level(int dpdk_level)
 {
     switch (dpdk_level) {
@@ -204,6 +203,31 @@ static enum log_level our_level(int dpdk_level)
     default: // DPDK's info is a report on each step
         return LOG_LEVEL_DEBUG;
     }
+}
+
+// A line without its numbers, which differ where its kind doesn't.
+static uint32_t hash_of(const char *line)
+{
+    uint32_t hash = 2166136261;
+
+    for (; *line != '\0'; line++)
+        if (*line < '0' || *line > '9')
+            hash = (hash ^ (uint8_t)*line) * 16777619;
+    return hash;
+}
+
+// What a driver or a vhost peer has DPDK say over and over is said once in 10 s.
+static void dpdk_emit(enum log_level level, const char *line)
+{
+    static const char kind[] = "dpdk";
+    uint64_t suppressed = 0;
+
+    if (level < LOG_LEVEL_DEBUG && !limited_pass(kind, hash_of(line), &suppressed))
+        return;
+    if (suppressed > 0)
+        eal_log(level, kind, "%s (%llu more like this suppressed)", line, (unsigned long long)suppressed);
+    else
+        emit(level, kind, line);
 }
 
 static void dpdk_line(const char *line, enum log_level level)
@@ -226,7 +250,32 @@ static void dpdk_line(const char *line, enum log_level level)
     if (on_worker())
         pending_add(level, line);
     else
-        emit(level, "dpdk", line);
+        dpdk_emit(level, line);
+}
+
+void eal_log_drain(void)
+{
+    char lines[PENDING_LINES][LINE_SIZE];
+    enum log_level levels[PENDING_LINES];
+    unsigned count;
+    uint64_t lost;
+
+    // Another thread is at it; what it leaves comes next time.
+    if (atomic_flag_test_and_set_explicit(&pending.lock, memory_order_acquire))
+        return;
+    count = pending.count;
+    for (unsigned i = 0; i < count; i++) {
+        levels[i] = pending.lines[i].level;
+        memcpy(lines[i], pending.lines[i].line, LINE_SIZE);
+    }
+    pending.count = 0;
+    lost = atomic_exchange(&pending.lost, 0);
+    atomic_flag_clear_explicit(&pending.lock, memory_order_release);
+
+    for (unsigned i = 0; i < count; i++)
+        dpdk_emit(levels[i], lines[i]);
+    if (lost > 0)
+        eal_log(LOG_LEVEL_WARNING, "dpdk", "%llu more messages of workers were not kept", (unsigned long long)lost);
 }
 
 // The stream is unbuffered, so this runs within the caller's vfprintf, under

@@ -8,6 +8,8 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <rte_bus.h>
+#include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <stdio.h>
@@ -25,6 +27,14 @@ enum {
 static bool is_tap(const struct rte_eth_dev_info *info)
 {
     return strcmp(info->driver_name, "net_tap") == 0;
+}
+
+// Events of a virtual device's link depend on its driver and its mood (a
+// virtio-user device that shares its interrupt with its queues has none), and
+// with them on its link can't be asked any more.
+static bool has_link_events(const struct rte_eth_dev_info *info)
+{
+    return (*info->dev_flags & RTE_ETH_DEV_INTR_LSC) && strcmp(rte_bus_name(rte_dev_bus(info->device)), "vdev") != 0;
 }
 
 // The largest MTU that the device takes, within our limit: bytes.
@@ -50,7 +60,6 @@ static uint16_t choose_mtu(const struct rte_eth_dev_info *info, uint16_t room)
 static int configure(struct ethdev *dev, const struct rte_eth_dev_info *info, uint16_t queues,
                      struct rte_eth_conf *conf)
 {
-    bool has_events = (*info->dev_flags & RTE_ETH_DEV_INTR_LSC) && !is_tap(info);
     int error = -EINVAL;
 
     memset(conf, 0, sizeof(*conf));
@@ -62,7 +71,7 @@ static int configure(struct ethdev *dev, const struct rte_eth_dev_info *info, ui
     conf->txmode.offloads = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     for (int attempt = 0; attempt < 3 && error != 0; attempt++) {
         conf->intr_conf.rxq = attempt == 0;
-        conf->intr_conf.lsc = has_events && attempt < 2;
+        conf->intr_conf.lsc = has_link_events(info) && attempt < 2;
         error = rte_eth_dev_configure(dev->port, queues, queues, conf);
     }
     dev->link_events = conf->intr_conf.lsc;

@@ -59,7 +59,7 @@ int fixture_clean(void **state)
 
 static int make(enum vif_kind kind, const char *target, vif_slot *slot, char *reason, size_t reason_size)
 {
-    struct vif_config config = {.kind = kind, .name = "test", .target = target};
+    struct vif_config config = {.kind = kind, .name = "test", .target = target, .socket_mode = 0600};
 
     for (*slot = 0; vif_in_slot(*slot) != NULL; ++*slot)
         assert_true(*slot < SLOTS);

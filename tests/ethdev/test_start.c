@@ -5,10 +5,12 @@
 
 #include "dataplane/dataplane.h"
 #include "dataplane/eal.h"
+#include "dataplane/eal_log.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <rte_lcore.h>
+#include <rte_log.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -122,6 +124,51 @@ static bool plain_start(void)
     CHECK(eal_mempool(0) == eal_mempool(0));
     eal_stop();
     CHECK(!own_dir_exists());
+    return true;
+}
+
+static unsigned count_lines(const char *part)
+{
+    unsigned count = 0;
+
+    for (const char *at = strstr(log_text, part); at != NULL; at = strstr(at + 1, part))
+        count++;
+    return count;
+}
+
+static int complain(void *unused)
+{
+    (void)unused;
+    rte_log(RTE_LOG_ERR, RTE_LOGTYPE_USER1, "from a worker\n");
+    return 0;
+}
+
+// Nobody can fill the log; and a worker doesn't wait for it.
+static bool log_limits(void)
+{
+    CHECK(start_with(NULL, HUGEPAGES_OFF, NULL, 0) == 0);
+    for (int i = 0; i < 100; i++) {
+        eal_log_limited(LOG_LEVEL_WARNING, 1, "one", "one kind, %d", i);
+        eal_log_limited(LOG_LEVEL_WARNING, 2, "one", "one kind, another vif");
+        eal_log_limited(LOG_LEVEL_WARNING, 1, "two", "another kind");
+        rte_log(RTE_LOG_ERR, RTE_LOGTYPE_USER1, "peer %d is a bad one\n", i);
+        rte_log(RTE_LOG_ERR, RTE_LOGTYPE_USER1, "half a line, ");
+        rte_log(RTE_LOG_ERR, RTE_LOGTYPE_USER1, "%s\n", i % 2 ? "and this half" : "and that");
+    }
+    CHECK(count_lines("one kind") == 2 && count_lines("another vif") == 1 && count_lines("another kind") == 1);
+    CHECK(count_lines("is a bad one") == 1);
+    CHECK(count_lines("3 dpdk: half a line, and this half") == 1);
+    CHECK(count_lines("3 dpdk: half a line, and that") == 1);
+    rte_eal_remote_launch(complain, NULL, eal_worker_lcore(0));
+    rte_eal_wait_lcore(eal_worker_lcore(0));
+    CHECK(count_lines("from a worker") == 0);
+    eal_log_drain();
+    CHECK(count_lines("3 dpdk: from a worker") == 1);
+    // Many kinds at once: not all pass, and what passed is whole.
+    for (int i = 0; i < 20000; i++)
+        eal_log_limited(LOG_LEVEL_WARNING, (vif_slot)i, "flood", "flood");
+    CHECK(count_lines("flood") <= 1024);
+    eal_stop();
     return true;
 }
 
@@ -252,6 +299,7 @@ static bool killed_one_before(void)
         run_case(name);                   \
     }
 CASE(plain_start)
+CASE(log_limits)
 CASE(one_cpu)
 CASE(missing_core)
 CASE(too_many_huge_pages)
@@ -285,11 +333,17 @@ static int remove_run_dir(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_start),      cmocka_unit_test(test_one_cpu),
-        cmocka_unit_test(test_missing_core),     cmocka_unit_test(test_too_many_huge_pages),
-        cmocka_unit_test(test_unknown_argument), cmocka_unit_test(test_left_over_argument),
-        cmocka_unit_test(test_unknown_device),   cmocka_unit_test(test_own_cores),
-        cmocka_unit_test(test_one_own_core),     cmocka_unit_test(test_killed_one_before),
+        cmocka_unit_test(test_plain_start),
+        cmocka_unit_test(test_log_limits),
+        cmocka_unit_test(test_one_cpu),
+        cmocka_unit_test(test_missing_core),
+        cmocka_unit_test(test_too_many_huge_pages),
+        cmocka_unit_test(test_unknown_argument),
+        cmocka_unit_test(test_left_over_argument),
+        cmocka_unit_test(test_unknown_device),
+        cmocka_unit_test(test_own_cores),
+        cmocka_unit_test(test_one_own_core),
+        cmocka_unit_test(test_killed_one_before),
     };
 
     return cmocka_run_group_tests(tests, make_run_dir, remove_run_dir);
