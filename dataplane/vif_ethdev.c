@@ -235,7 +235,8 @@ static uint16_t prepare(const struct ethdev *dev, const struct burst *burst, uin
             *stop = TRANSMIT_TOO_BIG;
             break;
         }
-        if (goes_as_is(dev, frame)) {
+        // A borrowed frame's mbuf may be any: the burst had other frames before.
+        if (burst->owned && goes_as_is(dev, frame)) {
             if (burst->keep)
                 rte_pktmbuf_refcnt_update(frame->mbuf, 1);
             mbufs[made] = frame->mbuf;
@@ -261,12 +262,14 @@ static uint16_t prepare(const struct ethdev *dev, const struct burst *burst, uin
 // may be compared, but what they point to is no longer ours.
 static inline void settle(struct burst *burst, uint16_t first, uint16_t made, uint16_t sent, struct rte_mbuf **mbufs)
 {
-    if (!burst->keep)
+    struct frame *frames = &burst->frames[first];
+
+    if (burst->owned && !burst->keep)
         for (uint16_t i = 0; i < sent; i++)
-            if (burst->frames[first + i].mbuf == mbufs[i])
-                burst->frames[first + i].mbuf = NULL;
+            if (frames[i].mbuf == mbufs[i])
+                frames[i].mbuf = NULL;
     for (uint16_t i = sent; i < made; i++) {
-        if (burst->frames[first + i].mbuf != mbufs[i])
+        if (!burst->owned || frames[i].mbuf != mbufs[i])
             rte_pktmbuf_free(mbufs[i]);
         else if (burst->keep)
             rte_pktmbuf_refcnt_update(mbufs[i], -1);
