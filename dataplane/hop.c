@@ -100,6 +100,13 @@ static bool txq_take(struct vif_txq *txq, bool insist)
     return true;
 }
 
+static inline void stall_reset(struct vif_rxq *rxq)
+{
+    rxq->stall_since = 0;
+    rxq->stalled = false;
+    rxq->waits_for = NULL;
+}
+
 // What happens to frames [*at, count) that the receiver didn't take. Moves *at
 // over those that are dropped, which may be none: then they wait. Returns the reason.
 static enum drop_reason refuse(const struct hop_context *context, const struct leg_step *end, enum transmit_stop stop,
@@ -109,9 +116,11 @@ static enum drop_reason refuse(const struct hop_context *context, const struct l
 
     switch (stop) {
     case TRANSMIT_TOO_BIG:
+        rxq->stall_since = 0; // the next head has a clock of its own
         *at += 1;
         return DROP_TOO_BIG;
     case TRANSMIT_DOWN:
+        stall_reset(rxq); // when it comes back it is as a new one
         *at = count;
         return DROP_DOWN;
     case TRANSMIT_NO_MBUF:
@@ -125,25 +134,22 @@ static enum drop_reason refuse(const struct hop_context *context, const struct l
         *at = count;
         return DROP_FULL;
     }
-    // The stall clock belongs to the head frame: hop_run resets it with every
-    // frame that goes. Once it has run out there is no room for those behind
-    // the head either.
+    // The stall clock belongs to the head frame and to whom it waits for: it is
+    // reset with every frame that goes. Once it has run out there is no room for
+    // those behind the head either.
     rxq->waits_for = end->vif;
-    if (rxq->stall_since == 0) {
+    if (rxq->stalled_by != end->vif) {
+        stall_reset(rxq);
+        rxq->stalled_by = rxq->waits_for = end->vif;
+    }
+    if (rxq->stall_since == 0)
         rxq->stall_since = context->now;
-    } else if (rxq->stalled || context->now - rxq->stall_since > end->stall_cycles) {
+    if (rxq->stalled || context->now - rxq->stall_since > end->stall_cycles) {
         rxq->stalled = true;
         *at = stop == TRANSMIT_SHORT ? *at + 1 : count;
         return stop == TRANSMIT_SHORT ? DROP_TOO_BIG : DROP_STALLED;
     }
     return DROP_STALLED;
-}
-
-static inline void stall_reset(struct vif_rxq *rxq)
-{
-    rxq->stall_since = 0;
-    rxq->stalled = false;
-    rxq->waits_for = NULL;
 }
 
 // Counts frames [from, to) as dropped by the leg. Nobody else gets them, so a

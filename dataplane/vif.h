@@ -34,6 +34,7 @@ struct vif_health {
 struct vif_rxq {
     _Alignas(64) uint64_t stall_since; // TSC at which the head frame began to wait; 0: it doesn't
     bool stalled;                      // the head was dropped as stalled: the next ones too, until there is room
+    const struct vif *stalled_by;      // whom these two are about; only compared: it may be gone
     uint64_t empty_since;              // TSC of the first of the empty polls in a row; 0: the last one wasn't
     struct vif *waits_for;             // whose buffers the head frame waits for; valid within the worker's loop
     _Atomic uint64_t frames;

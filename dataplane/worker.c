@@ -59,12 +59,15 @@ static uint16_t run_shared(struct worker *worker, const struct source *source)
 
     for (uint16_t i = 0; i < burst->count; i++)
         tags[i] = vlan_pop(burst, i, worker->headers[i]);
+    // Nothing that is done to a part changes the segments.
+    memcpy(part->segments, burst->segments, burst->segment_count * sizeof(part->segments[0]));
+    part->segment_count = burst->segment_count;
+    part->owned = burst->owned;
+    part->offloads = burst->offloads;
     while (left != 0) {
         int tag = tags[__builtin_ctzll(left)];
 
         part->count = 0;
-        part->owned = burst->owned;
-        part->offloads = burst->offloads;
         part->keep = false;
         for (uint64_t rest = left; rest != 0; rest &= rest - 1) {
             uint16_t i = (uint16_t)__builtin_ctzll(rest);
@@ -75,8 +78,6 @@ static uint16_t run_shared(struct worker *worker, const struct source *source)
             from[part->count] = i;
             part->frames[part->count++] = burst->frames[i];
         }
-        memcpy(part->segments, burst->segments, burst->segment_count * sizeof(part->segments[0]));
-        part->segment_count = burst->segment_count;
         run_tag(worker, source, tag);
         for (uint16_t i = 0; i < part->count; i++)
             burst->frames[from[i]].mbuf = part->frames[i].mbuf; // NULL where it was taken over
@@ -89,6 +90,7 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     struct vif *vif = source->vif;
     struct vif_rxq *rxq = &vif->rxq[source->queue];
     struct burst *burst = &worker->burst;
+    uint64_t bytes;
     uint16_t taken;
 
     if (vif->ops->receive(vif, source->queue, burst) == 0)
@@ -97,13 +99,16 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
         struct hop_context context = {.now = worker->now, .rxq = rxq, .scratch = &worker->scratch};
 
         taken = hop_run(&context, source->leg, burst);
+        bytes = burst_bytes(burst, 0, taken);
     } else if (source->vlans != NULL) {
+        bytes = burst_bytes(burst, 0, burst->count); // with the tags, which are popped
         taken = run_shared(worker, source);
     } else {
         taken = discard(source, burst);
+        bytes = burst_bytes(burst, 0, taken);
     }
     counter_add(&rxq->frames, taken);
-    counter_add(&rxq->bytes, burst_bytes(burst, 0, taken));
+    counter_add(&rxq->bytes, bytes);
     vif->ops->complete(vif, source->queue, burst, taken);
     worker->loop_frames += taken;
     return taken > 0 ? POLL_MOVED : POLL_WAITING;
@@ -126,6 +131,7 @@ static enum poll_result poll_all(struct worker *worker)
             rxq->empty_since = 0;
         } else if (rxq->empty_since == 0) {
             rxq->empty_since = worker->now;
+            rxq->stall_since = 0; // no head frame waits, though one did that its guest took back
         } else if (worker->adaptive && worker->now - rxq->empty_since > worker->rest_after &&
                    worker_rest_source(worker, i)) {
             continue; // another one took its place
@@ -198,5 +204,6 @@ int worker_main(void *argument)
     }
     rte_rcu_qsbr_thread_offline(publish_qsbr, worker->index);
     rte_rcu_qsbr_thread_unregister(publish_qsbr, worker->index);
+    atomic_store_explicit(&worker->ended, true, memory_order_release);
     return 0;
 }
