@@ -41,6 +41,9 @@ struct worker {
 
     // Written by others.
     _Alignas(64) _Atomic bool stop;
+    // The worker's last store. EAL's own join says the same, but in assembly
+    // that a race detector doesn't see.
+    _Atomic bool ended;
     _Atomic uint32_t vif_count; // vifs that chose it; device thread
 
     unsigned lcore;

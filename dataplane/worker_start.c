@@ -85,8 +85,10 @@ void worker_stop_all(void)
     for (unsigned i = 0; i < count; i++)
         atomic_store(&workers[i]->stop, true);
     worker_wake_all();
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         rte_eal_wait_lcore(workers[i]->lcore);
+        (void)atomic_load_explicit(&workers[i]->ended, memory_order_acquire);
+    }
     for (unsigned i = 0; i < count; i++)
         worker_free(workers[i]);
     count = 0;
