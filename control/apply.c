@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POLL_FIRST_NS = 20000, POLL_LAST_NS = 1000000, RETRY_NS = 100000000 };
+enum { POLL_FIRST_NS = 20000, POLL_LAST_NS = 1000000, RETRY_NS = 100000000, SLOW_COMMIT_NS = 1000000000 };
 
 // Wires to compile although the model didn't change: a device came.
 static struct wire_list dirty;
@@ -212,12 +212,16 @@ static int prepare(struct error *error)
 
 static int commit(struct error *error)
 {
+    uint64_t start = clock_now();
     char reason[512];
     int result;
 
     if (model_change_is_empty(&change))
         return 0;
     result = store_commit(control.store, &change, reason, sizeof(reason));
+    if (clock_now() - start > SLOW_COMMIT_NS)
+        log_message(LOG_LEVEL_WARNING, "apply", "the disk took %llu ms to store a change; everybody waited for it",
+                    (unsigned long long)((clock_now() - start) / 1000000));
     if (result == 0)
         return 0;
     error_set(error, PATCHBAY_ERROR_STORAGE_FULL, NULL, "The state could not be written, nothing was changed: %s",
@@ -411,8 +415,10 @@ void apply_run(void)
 
 void apply_start(void)
 {
-    const struct object *wire;
+    const struct object *port, *wire;
 
+    for (port = model_first(control.model, OBJECT_PORT, NULL, "", false); port != NULL; port = model_next(port))
+        status_refresh_port((const struct port *)port);
     for (wire = model_first(control.model, OBJECT_WIRE, NULL, "", false); wire != NULL; wire = model_next(wire))
         if (add_object(&dirty, wire) != 0)
             log_message(LOG_LEVEL_ERROR, "apply", "memory is out: wire %s stays down", wire->name);

@@ -27,7 +27,9 @@ struct device {
     uint64_t since;                    // wall clock, of the failure
     unsigned backoff;                  // seconds to the next try
     struct timer retry;
-    char *target; // owned
+    char *target;      // owned
+    uint64_t logged;   // clock_now of the last message about its link
+    unsigned unlogged; // changes since that were not logged
     struct device_job make, remove;
     void (*made)(struct device *device, void *arg); // of device_make
     void *arg;

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#define LOG_PAUSE_NS (10 * (uint64_t)1000000000)
+
 static const char *const link_names[] = {"down", "up", "paused", "broken"};
 
 static struct watcher watcher = {.fd = -1};
@@ -57,19 +59,37 @@ void events_look_at(const char *vif)
     promote_on(vif);
 }
 
+// A guest can make its link flap as fast as it likes: one line per vif and
+// while, and how many were left out.
+static void log_link(struct device *device, const struct vif_state *state)
+{
+    uint64_t now = clock_now();
+
+    if (device->logged != 0 && now - device->logged < LOG_PAUSE_NS) {
+        device->unlogged++;
+        return;
+    }
+    log_message(state->link == VIF_LINK_BROKEN ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "events", "vif %s is %s%s%s",
+                device->name, link_names[state->link], state->reason[0] != '\0' ? ": " : "", state->reason);
+    if (device->unlogged > 0)
+        log_message(LOG_LEVEL_INFO, "events", "vif %s changed %u times more since the last message", device->name,
+                    device->unlogged);
+    device->logged = now;
+    device->unlogged = 0;
+}
+
 static void take_news(void *arg)
 {
     vif_slot slot;
 
     (void)arg;
     while (dataplane_next_event(&slot)) {
-        const struct device *device = device_find(slot);
+        struct device *device = device_find(slot);
         struct vif_state state;
 
         if (device == NULL || !vif_read_state(slot, &state))
             continue;
-        log_message(state.link == VIF_LINK_BROKEN ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "events", "vif %s is %s%s%s",
-                    device->name, link_names[state.link], state.reason[0] != '\0' ? ": " : "", state.reason);
+        log_link(device, &state);
         events_look_at(device->name);
     }
 }

@@ -90,7 +90,7 @@ static bool matches(const struct route *route, const struct parts *parts)
     if (wanted.count != parts->count)
         return false;
     for (size_t i = 0; i < wanted.count; i++)
-        if (!is_variable(wanted.text[i]) && strcmp(wanted.text[i], parts->text[i]) != 0)
+        if (is_variable(wanted.text[i]) ? parts->text[i][0] == '\0' : strcmp(wanted.text[i], parts->text[i]) != 0)
             return false;
     return true;
 }

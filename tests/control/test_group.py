@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Groups, devices that fail, restarts: what is acknowledged stays, what is refused leaves nothing."""
+
+import json
+import random
+import signal
+import threading
+import time
+
+from harness import Daemon, DaemonTest, ask, main, wait_for
+
+NET = "/v1/networks/default"
+
+
+def parallel(work, count: int) -> None:
+    failures = []
+
+    def run(i: int) -> None:
+        try:
+            work(i)
+        except Exception as error:  # shown by the test, not lost in a thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+class Group(DaemonTest):
+    args = ("--log-level", "debug")
+
+    def test_requests_that_queue_up_are_one_group(self) -> None:
+        self.d.fake("publish-wait 20000")  # so that they do queue up
+        self.d.plug("x")
+
+        def work(i: int) -> None:
+            client = self.d.connect(60)
+            self.check(ask(client, "PUT", f"{NET}/ports/p{i}", {"vif": None}), 201)
+            self.check(ask(client, "PUT", f"{NET}/wires/w{i}", {"a": f"p{i}"}), 201)
+            client.close()
+
+        parallel(work, 60)
+        groups = self.d.log().count("wires looked at")
+        self.assertEqual(self.d.get("/v1/stats").json["objects"]["wires"], 60)
+        self.assertLess(groups, 60, "one table for several requests")
+
+    def test_one_that_is_refused_takes_nobody_along(self) -> None:
+        self.d.fake("publish-wait 20000")
+        self.d.plug("a", "b", "c")
+        statuses = []
+
+        def work(i: int) -> None:
+            client = self.d.connect(60)
+            body = {"a": "a", "b": "b"} if i % 2 == 0 else {"a": "c", "b": "nope"}
+            statuses.append(ask(client, "PUT", f"{NET}/wires/w{i}", body).status)
+            client.close()
+
+        parallel(work, 40)
+        self.assertEqual((statuses.count(201), statuses.count(409)), (1, 39))
+
+    def test_a_device_that_fails_leaves_nothing(self) -> None:
+        before = self.d.table()
+        for kind, field, target, status, code in (
+                ("dev", "devargs", "fail:1", 409, "DeviceFailed"), ("dev", "devargs", "nodev:1", 409, "DeviceFailed"),
+                ("vhost", "path", "/run/notsock:1", 409, "NotASocket"),
+                ("vhost-server", "path", "/run/inuse:1", 409, "PathInUse")):
+            with self.subTest(target=target):
+                answer = self.check(self.d.put("/v1/vifs/v", {"kind": kind, field: target}), status, code)
+                self.assertEqual(answer.json["error"]["field"], field)
+                self.assertGreater(len(answer.json["error"]["message"]), 15)
+                self.check(self.d.get("/v1/vifs/v"), 404)
+        self.assertEqual(self.d.generation(), 0)
+        wait_for(lambda: self.d.table() == before, "nothing is left")
+        # The slots came back: as many as there are can be made.
+        self.check(self.d.put("/v1/vifs/v", {"kind": "none"}), 201)
+
+    def test_others_go_on_while_a_device_is_made(self) -> None:
+        self.d.plug("a", "b")
+        slow = self.d.connect(60)
+        slow.request("PUT", "/v1/vifs/slow", '{"kind":"dev","devargs":"slow:1500"}')
+        began = time.monotonic()
+        time.sleep(0.05)
+        self.check(self.d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
+        self.check(self.d.get("/v1/vifs/slow"), 404)
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual(slow.getresponse().status, 201)
+        self.assertGreater(time.monotonic() - began, 1.4)
+        slow.close()
+
+    def test_the_same_new_vif_twice(self) -> None:
+        statuses = []
+
+        def work(i: int) -> None:
+            client = self.d.connect(60)
+            statuses.append(ask(client, "PUT", "/v1/vifs/v", {"kind": "dev", "devargs": "slow:200"}).status)
+            client.close()
+
+        parallel(work, 10)
+        self.assertEqual(sorted(statuses), [200] * 9 + [201])
+        self.assertEqual((self.d.table()["vifs"], self.d.generation()), (1, 1))
+
+    def test_a_path_changes_hands(self) -> None:
+        path = self.d.dir + "/x.sock"
+        for i in range(10):
+            self.check(self.d.put(f"/v1/vifs/v{i}", {"kind": "vhost", "path": path}), 201)
+            self.check(self.d.put("/v1/vifs/other", {"kind": "vhost-server", "path": path}), 409, "TargetInUse")
+            self.check(self.d.delete(f"/v1/vifs/v{i}"), 200)
+
+    def test_everybody_changes_everything(self) -> None:
+        """The test double aborts at the first breach of the dataplane's contract; here is much to breach."""
+        names = ["a", "b", "c", "m", "i1", "o1", "i2", "o2"]
+        self.d.plug(*names)
+
+        def work(seed: int) -> None:
+            generator = random.Random(seed)
+            client = self.d.connect(60)
+            for _ in range(60):
+                wire = f"{NET}/wires/w{generator.randrange(3)}"
+                name = generator.choice(names)
+                method, path, body = generator.choice([
+                    ("PUT", wire, {"a": generator.choice("abc"), "b": generator.choice("abc")}),
+                    ("PATCH", wire, {"b": generator.choice(["a", "b", "c", None])}),
+                    ("PATCH", wire, {"admin": generator.choice(["up", "down"])}),
+                    ("DELETE", wire, None),
+                    ("PUT", f"{wire}/tees/m", {"port": "m"}),
+                    ("PUT", f"{wire}/tees/t1?force=1&drain_ms={generator.choice([0, 5, 30])}",
+                     {"port": "i1", "out_port": "o1", "mode": generator.choice(["bump", "tap", "off"])}),
+                    ("PUT", f"{wire}/tees/t2?force=1&quiet_ms=1",
+                     {"port": "i2", "out_port": "o2", "mode": generator.choice(["bump", "tap"]),
+                      "on_failure": generator.choice(["open", "closed"])}),
+                    ("PATCH", f"{wire}/tees/t1", {"before": "t2"}),
+                    ("DELETE", f"{wire}/tees/t{generator.randrange(1, 3)}?drain_ms={generator.choice([0, 20])}", None),
+                    ("DELETE", f"/v1/vifs/{name}?detach=1", None),
+                    ("PUT", f"/v1/vifs/{name}", {"kind": "none"}),
+                    ("PATCH", f"{NET}/ports/{name}", {"vif": generator.choice([name, None])}),
+                    ("DELETE", f"{NET}/ports/{name}?detach=1", None),
+                    ("PUT", f"{NET}/ports/{name}", {"vif": name}),
+                    ("GET", f"{wire}/stats", None), ("GET", "/v1/vifs", None)])
+                answer = ask(client, method, path, body)
+                self.assertIn(answer.status, (200, 201, 404, 409), (method, path, body, answer.body))
+            client.close()
+
+        def traffic() -> None:
+            while not done.is_set():
+                for name in names:
+                    self.d.fake(f"send {name} 0 3 100")
+
+        done = threading.Event()
+        sender = threading.Thread(target=traffic)
+        sender.start()
+        try:
+            parallel(work, 8)
+        finally:
+            done.set()
+            sender.join()
+        for i in range(3):
+            answer = self.d.get(f"{NET}/wires/w{i}/stats")
+            if answer.status == 404:
+                continue
+            for direction in (answer.json["a_to_b"], answer.json["b_to_a"]):
+                for leg in direction["legs"]:
+                    self.assertEqual(leg["received"]["frames"], leg["delivered"]["frames"] + leg["dropped"]["total"])
+        self.d.restart()
+
+
+class Restart(DaemonTest):
+    def test_killed_daemon_has_all_that_was_acknowledged(self) -> None:
+        acknowledged: dict[str, int] = {}
+        killed = threading.Event()
+
+        def work(i: int) -> None:
+            try:
+                client = self.d.connect(60)
+                for n in range(100000):
+                    answer = ask(client, "PUT", f"/v1/vifs/v{i}", {"kind": "none", "owner": str(n)})
+                    self.assertIn(answer.status, (200, 201))
+                    acknowledged[f"v{i}"] = n
+            except (OSError, ConnectionError):
+                self.assertTrue(killed.is_set())
+            except Exception as error:  # http.client has many names for an end
+                self.assertTrue(killed.is_set(), error)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.7)
+        killed.set()
+        self.d.process.send_signal(signal.SIGKILL)
+        for thread in threads:
+            thread.join()
+        self.d.stop()
+        self.d.start()
+        self.assertGreater(len(acknowledged), 0)
+        for name, owner in acknowledged.items():
+            self.assertIn(int(self.d.get(f"/v1/vifs/{name}").json["owner"]), (owner, owner + 1))
+
+    def test_all_is_as_before(self) -> None:
+        d = self.d
+        d.plug("a", "b", "m", "i", "o")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b", "stall_ms": 7, "labels": {"x": "y"}}), 201)
+        self.check(d.put(f"{NET}/wires/w/tees/m", {"port": "m"}), 201)
+        self.check(d.put(f"{NET}/wires/w/tees/fw", {"port": "i", "out_port": "o", "mode": "bump", "before": "m"}), 201)
+
+        def state():
+            wire = d.get(f"{NET}/wires/w")
+            shown = wire.json
+            for item in [shown] + shown["tees"]:
+                del item["status"]["since"]
+            return wire.etag, shown, d.generation()
+
+        before = state()
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            d.restart(how)
+            wait_for(lambda: d.table()["legs"] == 4, "the legs")
+            self.assertEqual(state(), before)
+            d.fake("send a 0 1 100")
+            self.assertEqual(d.get("/v1/vifs/i/stats").json["transmitted"]["frames"], 1)
+
+    def test_a_vif_that_fails_at_start(self) -> None:
+        d = self.d
+        d.plug("a", "b", "c", "m")
+        d.fake("fail off")
+        self.check(d.put("/v1/vifs/bad", {"kind": "dev", "devargs": "fail:x"}), 201)
+        self.check(d.put(f"{NET}/ports/bad", {"vif": "bad"}), 201)
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "bad"}), 201)
+        self.check(d.put(f"{NET}/wires/v", {"a": "b", "b": "c"}), 201)
+        self.check(d.put(f"{NET}/wires/v/tees/m", {"port": "m"}), 201)
+        d.restart()
+        vif = d.get("/v1/vifs/bad").json
+        self.assertEqual(vif["status"]["state"], "failed")
+        self.assertIn("told to fail", vif["status"]["reason"])
+        self.assertIsNone(vif["status"]["worker"])
+        wire = d.get(f"{NET}/wires/w").json["status"]
+        self.assertEqual(wire["state"], "down")
+        self.assertTrue(wire["reason"].startswith("port bad: vif bad: The device"))
+        self.assertEqual(d.get(f"{NET}/wires/v").json["status"]["state"], "up")
+        d.fake("send a 0 5 100")
+        self.assertEqual(d.get(f"{NET}/wires/w/stats").json["a_to_b"]["dropped"], {"total": 5, "down": 5})
+        d.fake("fail off")
+        wait_for(lambda: d.get(f"{NET}/wires/w").json["status"]["state"] == "up", "tried again", seconds=10)
+        d.fake("send a 0 5 100")
+        wait_for(lambda: d.fake("send bad 0 1 100") == "ok" and
+                 d.get("/v1/vifs/a/stats").json["transmitted"]["frames"] > 0, "both ways")
+        self.assertEqual(d.get("/v1/vifs/bad/stats").json["transmitted"]["frames"], 5)
+
+    def test_a_failed_vif_can_be_deleted(self) -> None:
+        d = self.d
+        d.fake("fail off")
+        self.check(d.put("/v1/vifs/bad", {"kind": "dev", "devargs": "fail:x"}), 201)
+        self.check(d.put(f"{NET}/ports/bad", {"vif": "bad"}), 201)
+        self.check(d.put(f"{NET}/wires/w", {"a": "bad"}), 201)
+        d.restart()
+        self.check(d.delete("/v1/vifs/bad?detach=1"), 200)
+        d.fake("fail off")
+        self.check(d.put("/v1/vifs/bad", {"kind": "dev", "devargs": "fail:x"}), 201)
+        self.assertEqual(d.table()["vifs"], 1)
+
+    def test_a_slow_device_at_start_keeps_nobody(self) -> None:
+        d = self.d
+        d.plug("a", "b")
+        self.check(d.put(f"{NET}/wires/v", {"a": "a", "b": "b"}), 201)
+        slow = d.connect(60)
+        self.check(ask(slow, "PUT", "/v1/vifs/zslow", {"kind": "dev", "devargs": "slow:4000"}), 201)
+        slow.close()
+        self.check(d.put(f"{NET}/ports/slow", {"vif": "zslow"}), 201)
+        self.check(d.put(f"{NET}/wires/w", {"a": "slow"}), 201)
+        d.stop()
+        began = time.monotonic()
+        d.start()
+        self.assertLess(time.monotonic() - began, 3)
+        self.assertEqual(d.get(f"{NET}/wires/v").json["status"]["state"], "up")
+        self.assertEqual(d.get("/v1/vifs/zslow").json["status"]["reason"], "its device is being made")
+        wait_for(lambda: d.get("/v1/vifs/zslow").json["status"]["state"] == "up", "made")
+        wait_for(lambda: d.table()["legs"] == 3, "its wire has a leg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""10,000 wires on 20,000 vifs, made by parallel clients; what a change and a restart then take."""
+
+import sys
+import threading
+import time
+
+from harness import SLOW, Daemon, DaemonTest, ask, main, wait_for
+
+NET = "/v1/networks/default"
+WIRES = 10000
+CLIENTS = 16
+
+
+class Scale(DaemonTest):
+    def fill(self, first: int, wires: int) -> None:
+        client = self.d.connect(120)
+        for i in range(first, wires, CLIENTS):
+            for end in "ab":
+                self.check(ask(client, "PUT", f"/v1/vifs/{end}{i}", {"kind": "none"}), 201)
+                self.check(ask(client, "PUT", f"{NET}/ports/{end}{i}", {"vif": f"{end}{i}"}), 201)
+            self.check(ask(client, "PUT", f"{NET}/wires/w{i}", {"a": f"a{i}", "b": f"b{i}"}), 201)
+        client.close()
+
+    def test_ten_thousand_wires(self) -> None:
+        d = self.d
+        wires = WIRES if SLOW == 1 else WIRES // 10
+        began = time.monotonic()
+        threads = [threading.Thread(target=self.fill, args=(i, wires)) for i in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.monotonic() - began
+        objects = d.get("/v1/stats").json["objects"]
+        self.assertEqual((objects["vifs"], objects["ports"], objects["wires"]), (2 * wires, 2 * wires, wires))
+        print(f"\n{wires} wires, {5 * wires} requests: {took:.1f} s, {5 * wires / took:.0f} a second", file=sys.stderr)
+        self.assertLess(took, 240 * SLOW)
+        if wires == WIRES:
+            self.check(d.put(f"{NET}/wires/more", {}), 409, "LimitReached")
+            self.check(d.put("/v1/vifs/more", {"kind": "none"}), 409, "LimitReached")
+
+        began = time.monotonic()
+        for i in range(100):
+            self.check(d.patch(f"{NET}/wires/w{i}", {"stall_ms": 50}), 200)
+        change = (time.monotonic() - began) / 100
+        names, after, longest = 0, "", 0.0
+        while True:
+            began = time.monotonic()
+            page = d.get(f"{NET}/wires?limit=1000{after}").json
+            longest = max(longest, time.monotonic() - began)
+            names += len(page["items"])
+            if page["next"] is None:
+                break
+            after = f"&after={page['next']}"
+        self.assertEqual(names, wires)
+        d.stop()
+        began = time.monotonic()
+        d.start()
+        start = time.monotonic() - began
+        wait_for(lambda: d.table()["legs"] == 2 * wires, "all legs")
+        whole = time.monotonic() - began
+        print(f"a change {1000 * change:.1f} ms, a page of 1,000 {1000 * longest:.0f} ms, "
+              f"restart {start:.2f} s, all wires {whole:.2f} s", file=sys.stderr)
+        self.assertLess(change, 0.1 * SLOW)
+        self.assertLess(whole, 2 * SLOW)
+        began = time.monotonic()
+        self.assertEqual(d.stop(), 0)
+        self.assertLess(time.monotonic() - began, 1 * SLOW)
+        d.start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Starting and ending: options, what stands in the way, what is left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+from harness import BINARY, SLOW, Daemon, main, wait_for
+
+
+def run(*args: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BINARY, *args], capture_output=True, text=True, timeout=30, check=False, **kwargs)
+
+
+class Options(unittest.TestCase):
+    def test_help_lists_all(self) -> None:
+        done = run("--help")
+        self.assertEqual(done.returncode, 0)
+        for option in ("socket", "socket-mode", "socket-group", "workers", "poll", "hugepages", "vhost-dir",
+                       "vhost-group", "vhost-mode", "state", "pidfile", "log-level", "help", "version"):
+            self.assertRegex(done.stdout, rf"(?m)^  --{option}\b")
+
+    def test_version(self) -> None:
+        self.assertRegex(run("--version").stdout, r"^patchbayd \d+\.\d+\.\d+\n$")
+
+    def test_wrong_usage_is_2(self) -> None:
+        for args, words in (
+                (["--nonsense"], "unrecognized"), (["--socket"], "requires"), (["--socket", "relative"], "absolute"),
+                (["--socket", "/" + "x" * 108], "too long"), (["--socket-mode", "0999"], "octal"),
+                (["--socket-mode", "07777"], "octal"), (["--socket-mode", "1000"], "0777"),
+                (["--workers", "1,"], "cores"), (["--workers", "3-1"], "cores"), (["--workers", "a"], "cores"),
+                (["--workers", "1-"], "cores"), (["--workers", ""], "cores"), (["--poll", "maybe"], "adaptive"),
+                (["--hugepages", "0"], "megabytes"), (["--hugepages", "12x"], "megabytes"),
+                (["--hugepages", "-1"], "megabytes"), (["--vhost-dir", "x"], "absolute"),
+                (["--vhost-group", ""], "empty"), (["--vhost-mode", "x"], "octal"), (["--state", "x"], ":memory:"),
+                (["--pidfile", "x"], "absolute"), (["--log-level", "loud"], "error, warning"), (["word"], "--")):
+            with self.subTest(args=args):
+                done = run(*args)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertIn(words, done.stderr)
+
+
+class Start(unittest.TestCase):
+    def setUp(self) -> None:
+        self.d = Daemon(start=False)
+        self.addCleanup(self.d.close)
+
+    def refused(self, *words: str, **kwargs) -> str:
+        process = self.d.spawn(**kwargs)
+        self.assertEqual(process.wait(timeout=30), 1, self.d.log())
+        log = self.d.log()
+        self.assertIn(" error ", log)
+        for word in words:
+            self.assertIn(word, log)
+        return log
+
+    def test_sockets_mode_and_pidfile(self) -> None:
+        self.d.args = ["--socket-mode", "0600", "--socket-group", "0"]
+        self.d.start()
+        self.assertEqual(os.stat(self.d.socket).st_mode & 0o777, 0o600)
+        with open(self.d.dir + "/patchbayd.pid", encoding="ascii") as pidfile:
+            self.assertEqual(int(pidfile.read()), self.d.process.pid)
+        self.assertEqual(self.d.stop(), 0)
+        self.assertEqual(sorted(os.listdir(self.d.dir)), ["log", "state.db", "vhost"])
+
+    def test_second_instance(self) -> None:
+        self.d.start()
+        self.refused("already runs", str(self.d.process.pid))
+        self.assertEqual(self.d.get("/v1/version").status, 200)
+
+    def test_socket_in_use(self) -> None:
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(self.d.socket)
+            other.listen()
+            self.refused("listens on", "--socket")
+            self.assertTrue(os.path.exists(self.d.socket))
+
+    def test_stale_socket_is_replaced(self) -> None:
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(self.d.socket)
+        self.d.start()
+
+    def test_no_socket_at_path(self) -> None:
+        with open(self.d.socket, "w", encoding="ascii") as file:
+            file.write("precious")
+        self.refused("no socket")
+        with open(self.d.socket, encoding="ascii") as file:
+            self.assertEqual(file.read(), "precious")
+
+    def test_missing_core(self) -> None:
+        self.d.args = ["--workers", "999"]
+        self.refused("999")
+        self.assertFalse(os.path.exists(self.d.socket))
+
+    def test_unknown_group(self) -> None:
+        self.d.args = ["--socket-group", "no-such-group"]
+        self.refused("no-such-group", "groupadd")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to become nobody")
+    def test_no_permission(self) -> None:
+        with tempfile.TemporaryDirectory() as locked:
+            os.chmod(locked, 0o755)
+            self.d.socket = locked + "/deeper/api.sock"
+            os.chmod(self.d.dir, 0o755)
+            os.chmod(self.d.log_path if os.path.exists(self.d.log_path) else self.d.dir, 0o755)
+            self.refused("Permission denied", user=65534)
+
+    def test_state_of_another(self) -> None:
+        with open(self.d.state, "w", encoding="ascii") as file:
+            file.write("this is no database, whatever it is" * 100)
+        self.refused(self.d.state)
+        self.assertFalse(os.path.exists(self.d.socket))
+
+    def test_killed_one_leaves_nothing_in_the_way(self) -> None:
+        self.d.start()
+        self.d.restart(signal.SIGKILL)
+
+    def test_terms_quickly(self) -> None:
+        for how in (signal.SIGTERM, signal.SIGINT):
+            self.d.start()
+            self.d.put("/v1/vifs/a", {"kind": "none"})
+            # Neither idle clients nor half a request hold it up.
+            idle, half = self.d.connect(), self.d.connect()
+            idle.connect()
+            half.connect()
+            half.sock.sendall(b"PUT /v1/vifs/x HTTP/1.1\r\nHost: x\r\nContent-Le")
+            began = time.monotonic()
+            self.assertEqual(self.d.stop(how), 0)
+            self.assertLess(time.monotonic() - began, 1 * SLOW)
+            self.assertFalse(os.path.exists(self.d.socket))
+            idle.close()
+            half.close()
+
+    def test_ends_while_a_device_hangs(self) -> None:
+        self.d.start()
+        slow = self.d.connect()
+        slow.request("PUT", "/v1/vifs/slow", '{"kind":"dev","devargs":"slow:5000"}')
+        wait_for(lambda: self.d.get("/v1/vifs").json["items"] == [], "still served")
+        time.sleep(0.1)
+        began = time.monotonic()
+        self.d.stop()
+        self.assertLess(time.monotonic() - began, 1 * SLOW)
+        self.assertEqual(sorted(name for name in os.listdir(self.d.dir) if name.endswith((".sock", ".pid"))),
+                         ["fake.sock"])
+        slow.close()
+
+    def test_memory_state(self) -> None:
+        self.d.state = ":memory:"
+        self.d.start()
+        self.d.plug("a")
+        self.d.restart()
+        self.assertEqual(self.d.get("/v1/vifs").json["items"], [])
+
+    def test_log_lines(self) -> None:
+        self.d.args = ["--log-level", "debug"]
+        self.d.start()
+        self.d.put("/v1/vifs/a%0Aforged", {"kind": "none"})
+        self.d.plug("a")
+        self.d.stop()
+        for line in self.d.log().splitlines():
+            self.assertRegex(line, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warning|notice|info|debug) +\w+: ")
+        self.assertRegex(self.d.log(), rf"PUT /v1/vifs/a: 201, generation 1, by pid {os.getpid()} uid {os.getuid()}")
+
+
+if __name__ == "__main__":
+    main()
