@@ -41,7 +41,8 @@ struct vif_vhost {
     bool memory;         // it has a memory table: the last SET_MEM_TABLE succeeded
     bool negotiated;     // SET_FEATURES has been seen
     bool truncated;      // an access to the front end's memory failed; until it connects anew
-    const char *pending; // a message that changes the device and hasn't succeeded; static, NULL: none
+    const char *pending; // the message that is being handled, if it changes the device; static
+    const char *failed;  // one that failed, since the last SET_MEM_TABLE; static
     uint64_t connections;
     bool enabled[2 * VIF_QUEUES_MAX];       // by ring
     const char *broken[2 * VIF_QUEUES_MAX]; // by ring: why it was stopped; until the driver resets it
@@ -72,7 +73,7 @@ void vif_vhost_read_count(struct vif *vif, struct vif_count *count);
 struct vif_vhost *vif_vhost_find(const char *path);
 
 // Hands the callbacks to the library. The vif must be findable.
-int vif_vhost_listen(const char *path);
+int vif_vhost_register_callbacks(const char *path);
 // Forgets the connection after the library was told to forget the vif.
 void vif_vhost_forget(struct vif_vhost *vhost);
 

@@ -150,9 +150,9 @@ void vif_vhost_explain(struct vif_vhost *vhost)
         vif_set_link(vif, VIF_LINK_DOWN, "waiting for its socket %s (start QEMU with server=on)", vif->target);
     else if (vhost->truncated)
         vif_set_link(vif, VIF_LINK_BROKEN, "its shared memory was truncated, or huge pages ran out: restart the VM");
-    else if (vhost->pending != NULL)
+    else if (vhost->failed != NULL)
         vif_set_link(vif, VIF_LINK_DOWN, "the front end's %s failed; waiting for it to set its memory again",
-                     vhost->pending);
+                     vhost->failed);
     else if (vhost->stopped)
         vif_set_link(vif, VIF_LINK_DOWN, "the guest's driver has stopped its device, or the guest is rebooting");
     else if (vhost->negotiated && !vhost->memory)

@@ -52,7 +52,7 @@ static void disown(struct vif_vhost *vhost)
     vhost->vid = -1;
     vhost->connection_fd = -1;
     vhost->running = vhost->stopped = vhost->memory = vhost->negotiated = vhost->truncated = false;
-    vhost->pending = NULL;
+    vhost->pending = vhost->failed = NULL;
     memset(vhost->enabled, 0, sizeof(vhost->enabled));
     memset(vhost->broken, 0, sizeof(vhost->broken));
 }
@@ -130,6 +130,7 @@ static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
         break;
     case REQUEST_SET_MEM_TABLE:
         vhost->memory = true;
+        vhost->failed = NULL;
         break;
     case REQUEST_SET_VRING_BASE:
         vhost->broken[message->payload.state.index] = NULL;
@@ -176,6 +177,7 @@ static void prepare(struct vif_vhost *vhost, const struct vhost_message_rule *ru
     if (vhost->pending != NULL) {
         // The last one failed, or after_message would have been called. Its
         // memory may be unmapped.
+        vhost->failed = vhost->pending;
         vhost->memory = false;
         vif_vhost_explain(vhost);
     }
@@ -301,7 +303,7 @@ static const struct rte_vhost_device_ops device_ops = {
     .destroy_connection = destroy_connection,
 };
 
-int vif_vhost_listen(const char *path)
+int vif_vhost_register_callbacks(const char *path)
 {
     return rte_vhost_driver_callback_register(path, &device_ops);
 }

@@ -172,7 +172,8 @@ static int start(const struct vif_vhost *vhost, char *reason, size_t reason_size
     }
     if (rte_vhost_driver_get_features(path, &offered) != 0 ||
         rte_vhost_driver_disable_features(path, offered & ~virtio_features) != 0 ||
-        rte_vhost_driver_set_protocol_features(path, protocol_features) != 0 || vif_vhost_listen(path) != 0) {
+        rte_vhost_driver_set_protocol_features(path, protocol_features) != 0 ||
+        vif_vhost_register_callbacks(path) != 0) {
         snprintf(reason, reason_size, "librte_vhost has forgotten %s", path); // not without a bug
         return -EIO;
     }
@@ -261,7 +262,7 @@ void vif_vhost_read_state(struct vif *vif, struct vif_state *state)
         state->ring_size[0] = attachment->queues[0].from_guest.size;
         state->ring_size[1] = attachment->queues[0].to_guest.size;
         state->virtio_features = attachment->features;
-        if (state->link == VIF_LINK_UP && vhost->memory_empty && counter_read(&vif->rxq[0].frames) == 0)
+        if (state->link == VIF_LINK_UP && vhost->memory_empty && attachment_is_empty(attachment))
             snprintf(state->reason, sizeof(state->reason),
                      "the guest's memory looks empty: is it shared? QEMU needs share=on");
     }

@@ -17,9 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
-enum { SLOTS = 64, WIRES = 16 };
+enum { SLOTS = LIMIT_VHOST, WIRES = 16 };
 
 static struct wire {
     vif_slot ends[2];
@@ -181,7 +182,13 @@ int main(int argc, char *argv[])
         .log = log_line,
     };
     char reason[256] = "", line[1024];
+    struct rlimit descriptors;
 
+    // As patchbayd does.
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+        descriptors.rlim_cur = descriptors.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &descriptors);
+    }
     if (dataplane_start(&options, reason, sizeof(reason)) != 0) {
         printf("error 5 %s\n", reason);
         return 1;

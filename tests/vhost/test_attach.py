@@ -85,6 +85,8 @@ class Handshake(HostCase):
         end.enable()
         end.sync()
         self.wait_link(0, "up", "share=on")
+        end.post()
+        self.assertEqual(self.wait_link(0, "up").reason, "")
 
     def test_tapped(self) -> None:
         self.host.must(f"vif 2 vhost-server {self.path('2.sock')} 0600")

