@@ -85,13 +85,13 @@ static struct vif *vif_alloc(const struct vif_config *config)
     if (config->target != NULL)
         vif->target = strdup(config->target);
     if ((config->target != NULL && vif->target == NULL) ||
-        posix_memalign((void **)&vif->rxq, 64, VIF_QUEUES_MAX * sizeof(*vif->rxq)) != 0 ||
-        posix_memalign((void **)&vif->txq, 64, VIF_QUEUES_MAX * sizeof(*vif->txq)) != 0) {
+        posix_memalign((void **)&vif->rxq, 64, vif->queue_count * sizeof(*vif->rxq)) != 0 ||
+        posix_memalign((void **)&vif->txq, 64, vif->queue_count * sizeof(*vif->txq)) != 0) {
         vif_free(vif);
         return NULL;
     }
-    memset(vif->rxq, 0, VIF_QUEUES_MAX * sizeof(*vif->rxq));
-    memset(vif->txq, 0, VIF_QUEUES_MAX * sizeof(*vif->txq));
+    memset(vif->rxq, 0, vif->queue_count * sizeof(*vif->rxq));
+    memset(vif->txq, 0, vif->queue_count * sizeof(*vif->txq));
     return vif;
 }
 
@@ -222,7 +222,7 @@ bool vif_read_count(vif_slot slot, struct vif_count *count)
     pthread_mutex_lock(&slots_lock);
     vif = slot < LIMIT_VIFS ? slots[slot] : NULL;
     if (vif != NULL) {
-        for (uint16_t queue = 0; queue < VIF_QUEUES_MAX; queue++) {
+        for (uint16_t queue = 0; queue < vif->queue_count; queue++) {
             count->received.frames += counter_read(&vif->rxq[queue].frames);
             count->received.bytes += counter_read(&vif->rxq[queue].bytes);
             count->transmitted.frames += counter_read(&vif->txq[queue].frames);
