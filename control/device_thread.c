@@ -60,8 +60,10 @@ static void *run(void *arg)
         pthread_mutex_unlock(&lock);
         work(job);
         pthread_mutex_lock(&lock);
+        // One wake-up for all that is finished by the time it is taken.
+        if (STAILQ_EMPTY(&finished))
+            eventfd_write(done_watcher.fd, 1);
         STAILQ_INSERT_TAIL(&finished, job, entry);
-        eventfd_write(done_watcher.fd, 1);
     }
     pthread_mutex_unlock(&lock);
     return NULL;

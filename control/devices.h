@@ -28,6 +28,7 @@ struct device {
     unsigned backoff;                  // seconds to the next try
     struct timer retry;
     char *target;      // owned
+    bool noticed;      // there was news of it
     uint64_t logged;   // clock_now of the last message about its link
     unsigned unlogged; // changes since that were not logged
     struct device_job make, remove;

@@ -65,6 +65,12 @@ static void log_link(struct device *device, const struct vif_state *state)
 {
     uint64_t now = clock_now();
 
+    // The first news of a device is that it was made, which is logged elsewhere.
+    if (!device->noticed && state->link == VIF_LINK_UP) {
+        device->noticed = true;
+        return;
+    }
+    device->noticed = true;
     if (device->logged != 0 && now - device->logged < LOG_PAUSE_NS) {
         device->unlogged++;
         return;

@@ -19,9 +19,41 @@ static int compare_wires(const struct live_wire *a, const struct live_wire *b)
 
 RB_GENERATE_INTERNAL(live_tree, live_wire, node, compare_wires, static __attribute__((unused)))
 
+// The same wires as an array, in no order.
+static struct live_wire **vector;
+static size_t vector_count, vector_room;
+
 const struct live_list *live_wires(void)
 {
     return &list;
+}
+
+struct live_wire *const *live_vector(size_t *count)
+{
+    *count = vector_count;
+    return vector;
+}
+
+static bool add_to_vector(struct live_wire *live)
+{
+    if (vector_count == vector_room) {
+        size_t room = vector_room > 0 ? vector_room * 2 : 64;
+        struct live_wire **larger = reallocarray(vector, room, sizeof(*larger));
+
+        if (larger == NULL)
+            return false;
+        vector = larger;
+        vector_room = room;
+    }
+    live->index = vector_count;
+    vector[vector_count++] = live;
+    return true;
+}
+
+static void remove_from_vector(const struct live_wire *live)
+{
+    vector[live->index] = vector[--vector_count];
+    vector[live->index]->index = live->index;
 }
 
 struct live_wire *live_find(const char *network, const char *name)
@@ -40,7 +72,8 @@ struct live_wire *live_create(const struct wire *wire)
     if (live == NULL)
         return NULL;
     live->now = live_empty();
-    if (live->now == NULL) {
+    if (live->now == NULL || !add_to_vector(live)) {
+        free(live->now);
         free(live);
         return NULL;
     }
@@ -61,6 +94,7 @@ void live_destroy(struct live_wire *live)
     totals_clear(&live->totals);
     RB_REMOVE(live_tree, &tree, live);
     TAILQ_REMOVE(&list, live, entry);
+    remove_from_vector(live);
     free(live);
 }
 
@@ -68,7 +102,7 @@ void live_destroy(struct live_wire *live)
 
 struct live_set *live_empty(void)
 {
-    return calloc(1, sizeof(struct live_set));
+    return live_open(0, 0, 0);
 }
 
 static void destroy_leg(struct live_leg *leg)
@@ -99,32 +133,29 @@ void live_release(struct live_wire *live, struct live_set *set)
         return;
     for (size_t i = 0; i < set->count; i++)
         unref_leg(set->items[i].leg);
-    free(set->items);
-    free(set->monitors);
-    free(set->bumps);
     free(set);
 }
 
+// One block: the arrays stand behind the set, so that building a table, which
+// visits every wire's set, finds both in the same place.
 struct live_set *live_open(size_t items, size_t monitors, size_t bumps)
 {
-    struct live_set *set = live_empty();
+    struct live_set *set = calloc(1, sizeof(*set) + items * sizeof(set->items[0]) +
+                                         monitors * sizeof(set->monitors[0]) + bumps * sizeof(set->bumps[0]));
 
     if (set == NULL)
         return NULL;
-    set->items = calloc(items + 1, sizeof(set->items[0]));
-    set->monitors = calloc(monitors + 1, sizeof(set->monitors[0]));
-    set->bumps = calloc(bumps + 1, sizeof(set->bumps[0]));
-    if (set->items == NULL || set->monitors == NULL || set->bumps == NULL) {
-        live_release(NULL, set);
-        return NULL;
-    }
+    set->items = (struct live_item *)(set + 1);
+    set->monitors = (struct compiled_monitor *)(set->items + items);
+    set->bumps = (struct live_bump *)(set->monitors + monitors);
     return set;
 }
 
-static void add_item(struct live_set *set, struct live_leg *leg, bool held)
+void live_add(struct live_set *set, struct live_leg *leg, bool held)
 {
     leg->refs++;
-    set->items[set->count++] = (struct live_item){leg, held};
+    set->items[set->count++] = (struct live_item){
+        .leg = leg, .handle = leg->leg, .vif = leg->vif, .vlan = leg->vlan, .held = held, .late = leg->late};
 }
 
 static struct live_set *copy_set(const struct live_set *from, bool hold, bool late)
@@ -137,10 +168,12 @@ static struct live_set *copy_set(const struct live_set *from, bool hold, bool la
         struct live_leg *leg = from->items[i].leg;
 
         if (late || !leg->late)
-            add_item(set, leg, hold && leg->source[0] == '\0');
+            live_add(set, leg, hold && leg->source[0] == '\0');
     }
-    memcpy(set->monitors, from->monitors, from->monitor_count * sizeof(set->monitors[0]));
-    memcpy(set->bumps, from->bumps, from->bump_count * sizeof(set->bumps[0]));
+    if (from->monitor_count > 0)
+        memcpy(set->monitors, from->monitors, from->monitor_count * sizeof(set->monitors[0]));
+    if (from->bump_count > 0)
+        memcpy(set->bumps, from->bumps, from->bump_count * sizeof(set->bumps[0]));
     set->monitor_count = from->monitor_count;
     set->bump_count = from->bump_count;
     return set;

@@ -46,9 +46,15 @@ struct live_bump {
     struct live_arm arms[2]; // port, out_port
 };
 
+// A leg in a set. What a table is built from is copied here, so that building
+// one doesn't touch the legs themselves.
 struct live_item {
     struct live_leg *leg;
+    struct leg *handle;
+    vif_slot vif;
+    uint16_t vlan;
     bool held;
+    bool late;
 };
 
 struct live_set {
@@ -62,7 +68,8 @@ struct live_set {
 
 struct live_wire {
     RB_ENTRY(live_wire) node;
-    TAILQ_ENTRY(live_wire) entry; // all, for building tables
+    TAILQ_ENTRY(live_wire) entry;
+    size_t index; // in live_vector
     char network[LIMIT_NAME_LEN + 1];
     char name[LIMIT_NAME_LEN + 1];
     char uid[37];
@@ -83,6 +90,7 @@ TAILQ_HEAD(live_list, live_wire);
 
 // All wires that the dataplane knows or is about to.
 const struct live_list *live_wires(void);
+struct live_wire *const *live_vector(size_t *count);
 struct live_wire *live_find(const char *network, const char *name);
 // Returns NULL without memory.
 struct live_wire *live_create(const struct wire *wire);
@@ -105,6 +113,8 @@ struct live_set *live_hold(const struct live_wire *live);
 struct live_set *live_without_late(const struct live_wire *live);
 // A wire that is gone. NULL without memory.
 struct live_set *live_empty(void);
+// Adds a leg to a set that has room.
+void live_add(struct live_set *set, struct live_leg *leg, bool held);
 // An empty set with room for so many of each. NULL without memory.
 struct live_set *live_open(size_t items, size_t monitors, size_t bumps);
 

@@ -142,8 +142,7 @@ static bool add_leg(struct live_set *set, struct live_wire *live, const struct w
         leg = make_leg(live, wire, wanted, absent, source, late);
     if (leg == NULL)
         return false;
-    leg->refs++;
-    set->items[set->count++] = (struct live_item){leg, wanted->held};
+    live_add(set, leg, wanted->held);
     return true;
 }
 
@@ -238,10 +237,12 @@ struct live_set *live_build(struct live_wire *live, const struct wire *wire, enu
     set = live_open(compiled.leg_count + live->now->count, compiled.monitor_count, bump_count);
     if (set == NULL)
         return NULL;
-    memcpy(set->bumps, bumps, bump_count * sizeof(bumps[0]));
-    memcpy(set->monitors, compiled.monitors, compiled.monitor_count * sizeof(set->monitors[0]));
+    if (bump_count > 0)
+        memcpy(set->bumps, bumps, bump_count * sizeof(bumps[0]));
+    for (size_t i = 0; i < compiled.monitor_count; i++)
+        if (device_usable(compiled.monitors[i].vif))
+            set->monitors[set->monitor_count++] = compiled.monitors[i];
     set->bump_count = bump_count;
-    set->monitor_count = compiled.monitor_count;
     for (size_t i = 0; i < compiled.leg_count && whole; i++) {
         struct compiled_leg *leg = &compiled.legs[i];
         const char *source = leg->tag < wire->tee_count ? wire->tees[leg->tag].object.uid : "";

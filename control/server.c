@@ -140,10 +140,29 @@ static ssize_t read_slices(void *cls, uint64_t position, char *buffer, size_t si
     return (ssize_t)size;
 }
 
+// HEAD of a list needs its length, since libmicrohttpd 0.9.75 ends a chunked
+// answer to HEAD with a last chunk, which the client takes for the next answer.
+static void join_slices(struct exchange *exchange)
+{
+    FILE *out = open_memstream(&exchange->answer, &exchange->answer_size);
+    const char *piece;
+    size_t size;
+
+    if (out == NULL)
+        return;
+    while ((piece = exchange->slices->next(exchange->slices, &size)) != NULL)
+        fwrite(piece, 1, size, out);
+    fclose(out);
+    exchange->slices->destroy(exchange->slices);
+    exchange->slices = NULL;
+}
+
 static struct MHD_Response *make_response(struct exchange *exchange)
 {
     struct MHD_Response *response;
 
+    if (exchange->slices != NULL && strcmp(exchange->method, "HEAD") == 0)
+        join_slices(exchange);
     if (exchange->slices != NULL) {
         exchange->sliced = exchange->slices;
         exchange->slices = NULL;

@@ -135,6 +135,11 @@ class Daemon:
             if code != 0:
                 sys.stderr.write(self.log())
                 raise AssertionError(f"the daemon ended with {code}")
+        if os.path.exists(self.log_path):
+            for sign in ("runtime error:", "Sanitizer", "broken contract"):
+                if sign in self.log():
+                    sys.stderr.write(self.log())
+                    raise AssertionError(sign)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def connect(self, timeout: float = 30) -> UnixConnection:

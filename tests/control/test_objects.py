@@ -27,6 +27,8 @@ class Routes(DaemonTest):
                 self.assertEqual(got.headers["Content-Type"], "application/json")
                 head = self.check(d.ask("HEAD", path), 200)
                 self.assertEqual(head.body, b"")
+                if "Content-Length" in got.headers:
+                    self.assertEqual(head.headers["Content-Length"], got.headers["Content-Length"])
         for path in ("/v1/vifs/a", "/v1/networks/n", f"{NET}/ports/a", f"{NET}/wires/w", f"{NET}/wires/w/tees/t"):
             with self.subTest(path=path):
                 self.check(d.patch(path, {"labels": {"k": "v"}}), 200)

@@ -80,15 +80,18 @@ int dataplane_event_fd(void)
 
 bool dataplane_next_event(uint32_t *slot)
 {
+    static uint32_t cursor;
     bool found = false;
     eventfd_t ignored;
 
     pthread_mutex_lock(&fake_lock);
     for (uint32_t i = 0; i < LIMIT_VIFS && fake.news > 0 && !found; i++) {
-        if (fake.vifs[i].news) {
-            fake.vifs[i].news = false;
+        // On from where the last was found: a scan from the start for each would be quadratic.
+        cursor = (cursor + 1) % LIMIT_VIFS;
+        if (fake.vifs[cursor].news) {
+            fake.vifs[cursor].news = false;
             fake.news--;
-            *slot = i;
+            *slot = cursor;
             found = true;
         }
     }
@@ -340,44 +343,44 @@ static int compare_entries(const void *left, const void *right)
 
 static bool entries_are_sound(struct wire_table *table)
 {
-    qsort(table->entries, table->count, sizeof(table->entries[0]), compare_entries);
+    static uint64_t serial;
+    bool shared = false;
+
+    serial++;
     for (size_t i = 0; i < table->count; i++) {
         const struct table_entry *entry = &table->entries[i];
 
-        REQUIRE("a table names a vif that does not exist", entry->vif < LIMIT_VIFS && fake.vifs[entry->vif].listed);
+        REQUIRE("a table names a vif that is not listed", entry->vif < LIMIT_VIFS && fake.vifs[entry->vif].listed);
         if (entry->monitor != (entry->leg == NULL))
             return false;
-        if (i > 0 && table->entries[i - 1].vif == entry->vif &&
-            (table->entries[i - 1].vlan == entry->vlan || entry->vlan == TABLE_ANY_VLAN))
-            return false;
+        shared = shared || fake.vifs[entry->vif].seen == serial;
+        fake.vifs[entry->vif].seen = serial;
     }
+    if (!shared)
+        return true;
+    qsort(table->entries, table->count, sizeof(table->entries[0]), compare_entries);
+    for (size_t i = 1; i < table->count; i++)
+        if (table->entries[i - 1].vif == table->entries[i].vif &&
+            (table->entries[i - 1].vlan == table->entries[i].vlan || table->entries[i].vlan == TABLE_ANY_VLAN))
+            return false;
     return true;
-}
-
-static int compare_legs(const void *left, const void *right)
-{
-    uintptr_t a = (uintptr_t) * (struct leg *const *)left, b = (uintptr_t) * (struct leg *const *)right;
-
-    return (a > b) - (a < b);
 }
 
 // A leg has one source.
 static bool legs_are_single(const struct wire_table *table)
 {
-    struct leg **legs = calloc(table->count + 1, sizeof(*legs));
-    size_t count = 0;
-    bool single = true;
+    static uint64_t serial;
 
-    if (legs == NULL)
-        return false;
-    for (size_t i = 0; i < table->count; i++)
-        if (table->entries[i].leg != NULL)
-            legs[count++] = table->entries[i].leg;
-    qsort(legs, count, sizeof(legs[0]), compare_legs);
-    for (size_t i = 1; i < count; i++)
-        single = single && legs[i] != legs[i - 1];
-    free(legs);
-    return single;
+    serial++;
+    for (size_t i = 0; i < table->count; i++) {
+        struct leg *leg = table->entries[i].leg;
+
+        if (leg != NULL && leg->seen == serial)
+            return false;
+        if (leg != NULL)
+            leg->seen = serial;
+    }
+    return true;
 }
 
 struct wire_table *wire_table_build(const struct table_entry *entries, size_t count, uint64_t generation)

@@ -14,6 +14,7 @@ struct fake_vif {
     bool news;
     bool listed;   // vif_list
     bool in_build; // was listed when the newest table was built
+    uint64_t seen; // the build that met it last
     bool polled;   // workers may have a table that polls it
     char name[LIMIT_NAME_LEN + 1];
     struct vif_state state;
@@ -24,6 +25,7 @@ struct leg {
     LIST_ENTRY(leg) entry;
     struct hop_program program;
     struct leg_count count;
+    uint64_t seen; // the build that met it last
 };
 
 struct wire_table {
