@@ -18,6 +18,7 @@
 #include <rte_errno.h>
 #include <rte_log.h>
 
+#include "ring.h"
 #include "traffic.h"
 
 #define PREFIX "patchbay-traffic-"
@@ -69,6 +70,8 @@ static uint64_t needed_mib(const struct config *config)
     uint64_t bytes = 0;
 
     for (unsigned i = 0; i < config->port_count; i++) {
+        if (port_is_ring(config, i))
+            continue;
         uint64_t buffers = 8 * (uint64_t)config->ports[i].queue_size + 4096;
         if (config->mode == TRAFFIC_RATE)
             buffers += 3 * (uint64_t)config->pool;
@@ -158,8 +161,8 @@ int eal_start(struct traffic *t, const char *program)
 {
     const struct config *config = t->config;
     char prefix[64], lcores[6000], memory[32];
-    uint64_t need = needed_mib(config), have = free_huge_mib();
-    bool huge = config->huge == HUGE_ON || (config->huge == HUGE_AUTO && have >= need);
+    uint64_t need = needed_mib(config), rings = ring_memory_size(config) / MIB, have = free_huge_mib();
+    bool huge = config->huge == HUGE_ON || (config->huge == HUGE_AUTO && have >= need + rings);
     sigset_t block, old;
     char *argv[16];
     int argc = 0, r;
@@ -167,8 +170,8 @@ int eal_start(struct traffic *t, const char *program)
     if (config->huge == HUGE_AUTO && !huge)
         fprintf(stderr,
                 "patchbay-traffic: %" PRIu64 " MiB of free huge pages, %" PRIu64
-                " wanted: running without, at 0.6 to 0.75 of the speed\n",
-                have, need);
+                " wanted: running without, which is slower\n",
+                have, need + rings);
     t->memory = huge ? "huge" : "no-huge";
     r = choose_core(t, lcores, sizeof(lcores));
     if (r < 0)

@@ -9,9 +9,10 @@
 #include <stdint.h>
 
 enum {
-    FRAME_MIN = 60,   // bytes without the frame check sequence: headers and tag fill it exactly
-    FRAME_MAX = 9212, // bytes without the frame check sequence
-    FRAME_FCS = 4,    // bytes; sizes on the command line include it, as is usual
+    FRAME_MIN = 60,        // bytes without the frame check sequence: headers and tag fill it exactly
+    FRAME_MAX = 9212,      // bytes without the frame check sequence
+    FRAME_FCS = 4,         // bytes; sizes on the command line include it, as is usual
+    FRAME_PAYLOAD_AT = 42, // behind Ethernet, IPv4 and UDP headers
     FRAME_SIZES_MAX = 3,
     FRAME_IMIX_PERIOD = 12,
 };

@@ -32,6 +32,7 @@ static const char usage[] =
     "  --wait SECONDS               for sockets and links to come up (default 10)\n"
     "rate: sends as fast as it is taken, prints one JSON object a window\n"
     "  --touch                      write the whole payload before sending, read it when received\n"
+    "  --driver ring|virtio-user    of sockets: our own on bare rings (default), or DPDK's, which is slower\n"
     "  --pool N                     buffers of each port and direction, used in turn (default 4096): what the device\n"
     "                               copies from and to has this working set\n"
     "  --warmup SECONDS (1)  --seconds SECONDS of a window (1)  --windows N (1)\n"
@@ -58,6 +59,7 @@ enum {
     OPT_WAIT,
     OPT_TOUCH,
     OPT_POOL,
+    OPT_DRIVER,
     OPT_WARMUP,
     OPT_SECONDS,
     OPT_WINDOWS,
@@ -84,6 +86,7 @@ static const struct option options[] = {
     {"wait", required_argument, NULL, OPT_WAIT},
     {"touch", no_argument, NULL, OPT_TOUCH},
     {"pool", required_argument, NULL, OPT_POOL},
+    {"driver", required_argument, NULL, OPT_DRIVER},
     {"warmup", required_argument, NULL, OPT_WARMUP},
     {"seconds", required_argument, NULL, OPT_SECONDS},
     {"windows", required_argument, NULL, OPT_WINDOWS},
@@ -342,6 +345,18 @@ static int check_roles(const struct config *config)
         warnx("nothing to do: give --stream FROM>TO (or --reflect, --monitor); --help lists all");
         return EXIT_USAGE;
     }
+    for (unsigned i = 0; i < config->port_count; i++) {
+        if (port_is_ring(config, i) && config->ports[i].packed) {
+            warnx("port %s: packed=1 needs --driver virtio-user", config->ports[i].name);
+            return EXIT_USAGE;
+        }
+    }
+    for (unsigned i = 0; i < config->reflect_count; i++) {
+        if (port_is_ring(config, config->reflects[i].in) != port_is_ring(config, config->reflects[i].out)) {
+            warnx("--reflect: a socket and a device together need --driver virtio-user");
+            return EXIT_USAGE;
+        }
+    }
     if (config->mode == TRAFFIC_RATE && config->sizes.mode == FRAME_RANDOM) {
         warnx("--size random goes with check; rate takes a number or imix");
         return EXIT_USAGE;
@@ -391,6 +406,11 @@ static int parse_option(struct config *config, int option, char *text)
         return parse_seconds("--wait", text, 0, &config->wait_s);
     case OPT_TOUCH:
         config->touch = true;
+        return 0;
+    case OPT_DRIVER:
+        if (strcmp(text, "ring") != 0 && strcmp(text, "virtio-user") != 0)
+            return warnx("--driver %s: give ring or virtio-user", text), EXIT_USAGE;
+        config->virtio_user = strcmp(text, "virtio-user") == 0;
         return 0;
     case OPT_POOL:
         r = parse_number("--pool", text, 1024, 65536, &number);

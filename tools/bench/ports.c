@@ -20,6 +20,7 @@
 #include <rte_ethdev.h>
 #include <rte_log.h>
 
+#include "ring.h"
 #include "traffic.h"
 
 enum {
@@ -295,6 +296,8 @@ static int link_wait(struct traffic *t, double deadline)
     for (unsigned i = 0; i < t->config->port_count; i++) {
         struct rte_eth_link link = {0};
 
+        if (port_is_ring(t->config, i))
+            continue;
         while (rte_eth_link_get_nowait(t->ports[i].id, &link) != 0 || link.link_status != RTE_ETH_LINK_UP) {
             if (traffic_stop != 0)
                 return -EINTR;
@@ -318,11 +321,16 @@ int ports_open(struct traffic *t)
         t->ports[i].id = RTE_MAX_ETHPORTS;
     }
     for (unsigned i = 0; i < t->config->port_count; i++) {
-        r = pools_create(t, i);
+        r = port_is_ring(t->config, i) ? 0 : pools_create(t, i);
         if (r < 0)
             return r;
     }
+    r = ring_open(t);
+    if (r < 0)
+        return r;
     for (unsigned i = 0; i < t->config->port_count; i++) {
+        if (port_is_ring(t->config, i))
+            continue;
         r = port_probe(t, i, deadline);
         if (r < 0)
             return r;
@@ -340,6 +348,7 @@ int ports_open(struct traffic *t)
 
 void ports_close(struct traffic *t)
 {
+    ring_close(t);
     for (unsigned i = 0; i < t->config->port_count; i++) {
         struct port *port = &t->ports[i];
         struct stat status;

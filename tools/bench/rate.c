@@ -2,9 +2,10 @@
 // Rate mode: transmit as fast as the device takes it, count what arrives, in windows that the worker itself closes by
 // the time stamp counter, so that the main thread's scheduling has no part in the figures.
 //
-// The generator must not be the bottleneck. Untouched, a frame costs no more than the driver: the pool's mbufs are
-// prepared once and taken from it raw (the driver gives them back with one reference, one segment and their lengths
-// intact), received ones go back raw in bulk, what the ring did not take is kept for the next try.
+// The generator must not be the bottleneck, so vhost-user sockets have a driver of our own, ring.c. What is here serves
+// DPDK's drivers. Untouched, a frame costs no more than the driver: the pool's mbufs are prepared once and taken from
+// it raw (the driver gives them back with one reference, one segment and their lengths intact), received ones go back
+// raw in bulk, what the ring did not take is kept for the next try.
 //
 // Buffers take turns, first in, first out, over the whole pool: where the driver uses the pool's cache, this side goes
 // around it. Through the cache alone the same few hundred buffers would be used again and again, and stay in the level
@@ -14,13 +15,14 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_launch.h>
 
+#include "rate.h"
+#include "ring.h"
 #include "traffic.h"
 
 enum { POLL_US = 5000 };
@@ -50,34 +52,6 @@ struct rate {
     uint64_t idle;
     uint64_t sum; // touch: what was read, so that the reads aren't optimized away
 };
-
-static void touch_write(struct rte_mbuf *mbuf, uint64_t value)
-{
-    uint8_t *at = rte_pktmbuf_mtod(mbuf, uint8_t *) + FRAME_MIN - 18; // behind the UDP header
-    uint8_t *end = rte_pktmbuf_mtod(mbuf, uint8_t *) + mbuf->data_len;
-
-    for (; end - at >= 8; at += 8)
-        memcpy(at, &value, 8);
-    memcpy(at, &value, (size_t)(end - at));
-}
-
-static uint64_t touch_read(struct rte_mbuf *mbuf)
-{
-    uint64_t sum = 0, word = 0;
-
-    for (; mbuf != NULL; mbuf = mbuf->next) {
-        const uint8_t *at = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-        const uint8_t *end = at + mbuf->data_len;
-
-        for (; end - at >= 8; at += 8) {
-            memcpy(&word, at, 8);
-            sum += word;
-        }
-        for (; at < end; at++)
-            sum += *at;
-    }
-    return sum;
-}
 
 // Takes a burst out of the pool or pools. IMIX: whole periods, each length in its place.
 static unsigned take_burst(const struct config *config, struct rate_tx *tx)
@@ -113,11 +87,18 @@ static __rte_always_inline unsigned transmit(const struct config *config, struct
 {
     uint16_t sent;
 
+    if (tx->port->ring != NULL) {
+        sent = (uint16_t)ring_transmit(tx->port, config->burst, touch);
+        counter_add(&tx->port->tx_frames, sent);
+        counter_add(&tx->port->tx_bursts, 1);
+        counter_add(&tx->port->tx_full, sent < config->burst);
+        return sent;
+    }
     if (tx->pending_count == 0) {
         tx->pending_at = 0;
         tx->pending_count = (uint16_t)take_burst(config, tx);
         for (unsigned i = 0; touch && i < tx->pending_count; i++)
-            touch_write(tx->pending[i], ++tx->written);
+            touch_write(rte_pktmbuf_mtod(tx->pending[i], uint8_t *), tx->pending[i]->data_len, ++tx->written);
     }
     sent = rte_eth_tx_burst(tx->port->id, 0, tx->pending + tx->pending_at, tx->pending_count);
     counter_add(&tx->port->tx_frames, sent);
@@ -131,29 +112,61 @@ static __rte_always_inline unsigned transmit(const struct config *config, struct
 static __rte_always_inline unsigned receive(struct rate *rate, struct port *port, uint16_t burst, bool touch)
 {
     struct rte_mbuf *mbufs[TRAFFIC_BURST_MAX];
-    uint16_t count = rte_eth_rx_burst(port->id, 0, mbufs, burst);
     uint64_t bytes = 0;
     bool raw = true;
+    uint16_t count;
 
+    if (port->ring != NULL)
+        count = (uint16_t)ring_receive(port, burst, touch, &bytes);
+    else
+        count = rte_eth_rx_burst(port->id, 0, mbufs, burst);
     counter_add(&port->rx_polls, 1);
     if (count == 0) {
         counter_add(&port->rx_empty, 1);
         return 0;
     }
+    counter_add(&port->rx_bursts_full, count == burst);
+    counter_add(&port->rx_frames, count);
+    if (port->ring != NULL) {
+        counter_add(&port->rx_bytes, bytes);
+        return count;
+    }
     for (uint16_t i = 0; i < count; i++) {
-        if (touch)
-            rate->sum += touch_read(mbufs[i]);
+        for (const struct rte_mbuf *seg = mbufs[i]; touch && seg != NULL; seg = seg->next)
+            rate->sum += touch_read(rte_pktmbuf_mtod(seg, const uint8_t *), seg->data_len);
         bytes += mbufs[i]->pkt_len;
         raw &= mbufs[i]->nb_segs == 1 && mbufs[i]->pool == port->rx_pool;
     }
-    counter_add(&port->rx_bursts_full, count == burst);
-    counter_add(&port->rx_frames, count);
     counter_add(&port->rx_bytes, bytes);
     if (raw)
         rte_mempool_ops_enqueue_bulk(port->rx_pool, (void *const *)mbufs, count);
     else
         rte_pktmbuf_free_bulk(mbufs, count);
     return count;
+}
+
+static unsigned forward(struct port *from, struct port *to, uint16_t burst)
+{
+    uint64_t bytes = 0;
+    unsigned count = ring_forward(from, to, burst, &bytes);
+
+    counter_add(&from->rx_polls, 1);
+    counter_add(&from->rx_empty, count == 0);
+    counter_add(&from->rx_bursts_full, count == burst);
+    counter_add(&from->rx_frames, count);
+    counter_add(&from->rx_bytes, bytes);
+    counter_add(&to->tx_frames, count);
+    return count;
+}
+
+static unsigned appliance(struct traffic *t, unsigned index)
+{
+    struct reflect *r = &t->reflects[index];
+
+    if (r->arm[0].from->ring == NULL)
+        return reflect_run(r, t->config->burst);
+    return forward(r->arm[0].from, r->arm[0].to, t->config->burst) +
+           forward(r->arm[1].from, r->arm[1].to, t->config->burst);
 }
 
 static void snapshot_take(const struct rate *rate, struct snapshot *snapshot, uint64_t tsc)
@@ -188,7 +201,7 @@ static __rte_always_inline int loop(struct rate *rate, bool touch)
         for (unsigned i = 0; i < rate->rx_count; i++)
             moved += receive(rate, rate->rx[i], config->burst, touch);
         for (unsigned i = 0; i < config->reflect_count; i++)
-            moved += reflect_run(&rate->t->reflects[i], config->burst);
+            moved += appliance(rate->t, i);
         now = rte_rdtsc();
         if (moved == 0)
             rate->idle += now - before;
@@ -245,10 +258,12 @@ static void window_print(const struct rate *rate, unsigned window)
                       round_to((double)(to->port[i].rx_empty - from->port[i].rx_empty) / polls, 1e-3), "rx_full_share",
                       round_to((double)(to->port[i].rx_bursts_full - from->port[i].rx_bursts_full) / polls, 1e-3)));
     }
-    root = json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:b, s:s, s:o}", "mode", "rate", "window", (int)window, "seconds",
-                     round_to(seconds, 1e-6), "rx_mpps", round_to(rx_mpps, 1e-4), "tx_mpps", round_to(tx_mpps, 1e-4),
-                     "idle_share", round_to((double)(to->idle - from->idle) / (double)(to->tsc - from->tsc), 1e-3),
-                     "touch", rate->t->config->touch, "memory", rate->t->memory, "ports", ports);
+    root = json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:b, s:s, s:s, s:o}", "mode", "rate", "window", (int)window,
+                     "seconds", round_to(seconds, 1e-6), "rx_mpps", round_to(rx_mpps, 1e-4), "tx_mpps",
+                     round_to(tx_mpps, 1e-4), "idle_share",
+                     round_to((double)(to->idle - from->idle) / (double)(to->tsc - from->tsc), 1e-3), "touch",
+                     rate->t->config->touch, "memory", rate->t->memory, "driver",
+                     rate->t->config->virtio_user ? "virtio-user" : "ring", "ports", ports);
     json_dumpf(root, stdout, JSON_REAL_PRECISION(8));
     putchar('\n');
     fflush(stdout);

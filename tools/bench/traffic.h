@@ -77,7 +77,8 @@ struct config {
 
     // rate
     bool touch;
-    unsigned pool; // buffers of each port and direction that take turns
+    bool virtio_user; // sockets by DPDK's driver instead of our own rings
+    unsigned pool;    // buffers of each port and direction that take turns
     double warmup_s;
     double window_s;
     unsigned windows;
@@ -97,7 +98,8 @@ struct config {
 // thread.
 struct port {
     const struct port_spec *spec;
-    uint16_t id; // DPDK's port number
+    struct ring_port *ring; // rate: our own driver; NULL for DPDK's
+    uint16_t id;            // DPDK's port number
     bool started;
     struct rte_mempool *rx_pool;
     struct rte_mempool *tx_pool[FRAME_SIZES_MAX]; // rate: one for each size, prepared; check: the first alone
@@ -131,6 +133,12 @@ struct traffic {
     struct reflect reflects[TRAFFIC_REFLECTS_MAX];
     bool done; // set with release by the worker once its results may be read
 };
+
+// Whether a port is served by our own driver (ring.c): sockets in rate mode.
+static inline bool port_is_ring(const struct config *config, unsigned index)
+{
+    return config->mode == TRAFFIC_RATE && !config->virtio_user && !config->ports[index].is_dev;
+}
 
 // The stop word: 0 go on, 1 stop sending and settle, 2 leave at once. Written by the signal handler.
 extern volatile sig_atomic_t traffic_stop;
