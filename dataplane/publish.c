@@ -10,6 +10,7 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <rte_malloc.h>
 #include <rte_rcu_qsbr.h>
 #include <stdlib.h>
@@ -21,6 +22,21 @@ struct rte_rcu_qsbr *publish_qsbr;
 // Tables that wait for their readers, oldest first. Control thread only.
 static struct wire_table *retired_first;
 static struct wire_table **retired_last = &retired_first;
+
+// One checker at a time. rte_rcu_qsbr_check remembers what the last one saw,
+// and believes it without a barrier: who returns by that alone isn't ordered
+// after the workers' last accesses. Never held for longer than one look.
+static pthread_mutex_t check_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bool check(uint64_t token)
+{
+    bool done;
+
+    pthread_mutex_lock(&check_lock);
+    done = rte_rcu_qsbr_check(publish_qsbr, token, false) == 1;
+    pthread_mutex_unlock(&check_lock);
+    return done;
+}
 
 int publish_start(unsigned workers)
 {
@@ -65,7 +81,7 @@ uint64_t publish_begin(struct wire_table *table)
 
 bool publish_done(uint64_t token)
 {
-    if (rte_rcu_qsbr_check(publish_qsbr, token, false) != 1)
+    if (!check(token))
         return false;
     while (retired_first != NULL && retired_first->retired_token <= token) {
         struct wire_table *table = retired_first;
@@ -87,6 +103,6 @@ void publish_quiesce(void)
         return;
     token = rte_rcu_qsbr_start(publish_qsbr);
     // Workers that share their CPU with this thread need it to go on.
-    while (rte_rcu_qsbr_check(publish_qsbr, token, false) != 1)
+    while (!check(token))
         nanosleep(&pause, NULL);
 }
