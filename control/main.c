@@ -65,6 +65,8 @@ static int catch_signals(void)
     sigset_t mask;
 
     signal(SIGPIPE, SIG_IGN);
+    // A state file that reaches the limit of a file's size is a refused request, not the end.
+    signal(SIGXFSZ, SIG_IGN);
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
@@ -219,13 +221,17 @@ static void stop_all(void)
     if (control.dataplane_runs)
         clean = stop_dataplane(deadline);
     apply_stop_waiting();
-    server_stop(deadline);
+    // Of what hangs, requests may be left unanswered, which libmicrohttpd can't stop with.
+    if (clean)
+        server_stop(deadline);
+    else
+        server_run();
     store_close(control.store);
     pidfile_release();
-    if (control.dataplane_runs && clean)
-        dataplane_stop();
     if (!clean)
         _exit(1);
+    if (control.dataplane_runs)
+        dataplane_stop();
     model_destroy(control.model);
     close(signals.fd);
     loop_stop();

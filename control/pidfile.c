@@ -30,7 +30,8 @@ int directory_make(const char *path, unsigned mode, char *reason, size_t reason_
     }
     for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdir(part, mode) != 0 && errno != EEXIST) {
+        // The mode as it is meant, not less the umask: others have to pass to reach their sockets.
+        if (mkdir(part, mode) == 0 ? chmod(part, mode) != 0 : errno != EEXIST) {
             int error = errno;
 
             snprintf(reason, reason_size, "Can't make the directory %s: %s. Make it, or run as a user who may.", part,

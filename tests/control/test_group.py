@@ -4,11 +4,13 @@
 
 import json
 import random
+import resource
 import signal
 import threading
 import time
+import unittest
 
-from harness import Daemon, DaemonTest, ask, main, wait_for
+from harness import Daemon, DaemonTest, ask, expect, main, wait_for
 
 NET = "/v1/networks/default"
 
@@ -166,6 +168,33 @@ class Group(DaemonTest):
                 for leg in direction["legs"]:
                     self.assertEqual(leg["received"]["frames"], leg["delivered"]["frames"] + leg["dropped"]["total"])
         self.d.restart()
+
+
+class FullDisk(unittest.TestCase):
+    def test_nothing_changes_when_the_disk_is_full(self) -> None:
+        # A limit of the file's size is as good as a full disk, and needs no rights.
+        daemon = Daemon("--log-level", "error", start=False)
+        self.addCleanup(daemon.close)
+        spawn = daemon.spawn
+        daemon.spawn = lambda **kwargs: spawn(
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400000, 400000)), **kwargs)
+        daemon.start()
+        made = 0
+        labels = {f"k{i}": "x" * 255 for i in range(32)}
+        while (answer := daemon.put(f"/v1/vifs/v{made}", {"kind": "none", "labels": labels})).status == 201:
+            made += 1
+            self.assertLess(made, 1000)
+        expect(answer, 507, "StorageFull")
+        self.assertGreater(made, 3)
+        self.assertEqual(daemon.generation(), made)
+        expect(daemon.get(f"/v1/vifs/v{made}"), 404)
+        expect(daemon.delete("/v1/vifs/v0"), 507, "StorageFull")
+        expect(daemon.get("/v1/vifs/v0"), 200)
+        wait_for(lambda: daemon.table()["vifs"] == made, "the refused device is gone")
+        daemon.spawn = spawn
+        daemon.restart(signal.SIGKILL)
+        self.assertEqual(daemon.get("/v1/stats").json["objects"]["vifs"], made)
+        expect(daemon.delete("/v1/vifs/v0"), 200)
 
 
 class Restart(DaemonTest):

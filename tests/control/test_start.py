@@ -63,10 +63,17 @@ class Start(unittest.TestCase):
         self.d.args = ["--socket-mode", "0600", "--socket-group", "0"]
         self.d.start()
         self.assertEqual(os.stat(self.d.socket).st_mode & 0o777, 0o600)
+        # Others must be able to pass on their way to a socket that is theirs.
+        self.assertEqual(os.stat(self.d.dir + "/vhost").st_mode & 0o777, 0o755)
         with open(self.d.dir + "/patchbayd.pid", encoding="ascii") as pidfile:
             self.assertEqual(int(pidfile.read()), self.d.process.pid)
         self.assertEqual(self.d.stop(), 0)
         self.assertEqual(sorted(os.listdir(self.d.dir)), ["log", "state.db", "vhost"])
+
+    def test_directories_are_made(self) -> None:
+        self.d.socket = self.d.dir + "/some/where/api.sock"
+        self.d.start()
+        self.assertEqual(os.stat(self.d.dir + "/some/where").st_mode & 0o777, 0o755)
 
     def test_second_instance(self) -> None:
         self.d.start()

@@ -189,10 +189,8 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
 void vif_list(vif_slot slot, bool listed)
 {
     pthread_mutex_lock(&fake_lock);
-    if (fake.vifs[slot].exists) {
+    if (fake.vifs[slot].exists)
         fake.vifs[slot].listed = listed;
-        fake.vifs[slot].polled = fake.vifs[slot].polled || listed;
-    }
     pthread_mutex_unlock(&fake_lock);
 }
 
@@ -425,6 +423,10 @@ uint64_t publish_begin(struct wire_table *table)
         fake.retired = fake.current;
     }
     fake.current = table;
+    for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++) {
+        fake.vifs[slot].current = fake.vifs[slot].in_build;
+        fake.vifs[slot].polled = fake.vifs[slot].polled || fake.vifs[slot].current;
+    }
     pthread_mutex_unlock(&fake_lock);
     return token;
 }
@@ -435,7 +437,7 @@ static void forget_polled(void)
     if (fake.retired != NULL)
         return;
     for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++)
-        fake.vifs[slot].polled = fake.vifs[slot].listed || fake.vifs[slot].in_build;
+        fake.vifs[slot].polled = fake.vifs[slot].current;
 }
 
 bool publish_done(uint64_t token)

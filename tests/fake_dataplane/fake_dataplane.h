@@ -15,6 +15,7 @@ struct fake_vif {
     bool listed;   // vif_list
     bool in_build; // was listed when the newest table was built
     uint64_t seen; // the build that met it last
+    bool current;  // the current table polls it
     bool polled;   // workers may have a table that polls it
     char name[LIMIT_NAME_LEN + 1];
     struct vif_state state;
