@@ -33,7 +33,7 @@ static const char usage[] =
     "rate: sends as fast as it is taken, prints one JSON object a window\n"
     "  --touch                      write the whole payload before sending, read it when received\n"
     "  --driver ring|virtio-user    of sockets: our own on bare rings (default), or DPDK's, which is slower\n"
-    "  --pool N                     buffers of each port and direction, used in turn (default 4096): what the device\n"
+    "  --pool N                     buffers of each port and direction, used in turn (default 2048): what the device\n"
     "                               copies from and to has this working set\n"
     "  --warmup SECONDS (1)  --seconds SECONDS of a window (1)  --windows N (1)\n"
     "check: numbered frames, nothing dropped on the sending side, prints one JSON object at the end\n"
@@ -468,7 +468,7 @@ int options_parse(struct config *config, int argc, char **argv)
         .burst = TRAFFIC_BURST_MAX,
         .sizes = {FRAME_FIXED, FRAME_MIN, FRAME_MIN},
         .wait_s = 10,
-        .pool = 4096,
+        .pool = 2048,
         .warmup_s = 1,
         .window_s = 1,
         .windows = 1,
