@@ -233,6 +233,7 @@ class Daemon:
         self.process: subprocess.Popen | None = None
         self.started_s = 0.0  # how long the last start took
         witness(owner, lambda: f"--- the daemon's last lines:\n{tail(self.log)}")
+        witness(owner, self._counters)
         register(owner, self.close)
         if start:
             self.start()
@@ -293,7 +294,8 @@ class Daemon:
         text = self.log.read_text(errors="replace")
         found = [word for word in SANITIZER_WORDS if word in text]
         assert not found, f"{found[0]}: {text[text.index(found[0]):][:8000]}"
-        assert self.process.returncode == 0, f"patchbayd ended with {self.process.returncode} on SIGTERM"
+        assert self.process.returncode == 0, \
+            f"patchbayd ended with {self.process.returncode} on SIGTERM\n{tail(self.log)}"
         assert took < 1.0 * SLOW, f"patchbayd took {took:.2f} s to end"
         left = [str(path) for path in (self.socket, self.pidfile) if path.exists()]
         left += [vif["path"] for vif in vifs if vif["kind"] == "vhost-server" and os.path.exists(vif["path"])]
@@ -316,6 +318,20 @@ class Daemon:
             for pid in getattr(self, "_forget", []):
                 for path in dpdk_run_dirs(pid):
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _counters(self) -> str:
+        """What stands where, for a test that failed."""
+        lines = ["--- the daemon's counters:"]
+        try:
+            for vif in self.items("/v1/vifs"):
+                status = vif["status"]
+                lines.append(f"    | vif {vif['name']} {status['state']} {status['reason']} "
+                             f"{json.dumps(self.vif_stats(vif['name']))}")
+            lines += [f"    | {json.dumps(self.stats(wire['name']))}" for wire in self.items(wire_path("")[:-1])]
+            lines.append(f"    | {json.dumps(self.get('/v1/stats'))}")
+        except Exception as error:
+            lines.append(f"    | {type(error).__name__}: {error}")
+        return "\n".join(lines[:60])
 
     # API
 
