@@ -87,7 +87,6 @@ static void complete(struct vif *vif, uint16_t queue, struct burst *burst, uint1
 
     (void)queue;
     (void)burst;
-    attachment_touch(vif);
     source->next += taken;
     atomic_store_explicit(&source->complete, source->next, memory_order_release);
 }
@@ -124,6 +123,10 @@ static uint16_t transmit(struct vif *vif, uint16_t queue, struct burst *burst, u
     if (!attachment_touch(vif)) {
         // UP: it has come back since.
         *stop = vif_link(vif) == VIF_LINK_PAUSED || vif_link(vif) == VIF_LINK_UP ? TRANSMIT_PAUSED : TRANSMIT_DOWN;
+        return 0;
+    }
+    if (atomic_load_explicit(&race->stuck, memory_order_relaxed)) {
+        *stop = TRANSMIT_FULL;
         return 0;
     }
     if (!atomic_load_explicit(&race->never_full, memory_order_relaxed)) {
@@ -177,6 +180,13 @@ static int wake_fd(struct vif *vif, uint16_t queue)
     return race_of(vif)->wake_fd;
 }
 
+// A receiver that is stuck is asked to say when it no longer is.
+static int arm_transmit(struct vif *vif, uint16_t queue)
+{
+    (void)queue;
+    return attachment_touch(vif) ? race_of(vif)->wake_fd : -1;
+}
+
 void race_vif_send(struct race_vif *race, uint64_t count)
 {
     atomic_fetch_add_explicit(&race->ready, count, memory_order_release);
@@ -222,6 +232,7 @@ const struct vif_ops vif_ethdev_ops = {
     .arm = arm,
     .disarm = disarm,
     .wake_fd = wake_fd,
+    .arm_transmit = arm_transmit,
     .create = create,
     .destroy = destroy,
 };
@@ -323,6 +334,19 @@ struct leg_count race_leg_check(const struct leg *leg)
     assert_int_equal(count.received.frames, delivered + dropped);
     assert_int_equal(count.received.bytes, 60 * count.received.frames);
     return count;
+}
+
+void race_publish_eagerly(const struct table_entry *entries, size_t count)
+{
+    struct wire_table *table = wire_table_build(entries, count, 1);
+    uint64_t token;
+
+    assert_non_null(table);
+    token = publish_begin(table);
+    for (unsigned i = 0; i < 1000000; i++)
+        if (publish_done(token))
+            return;
+    assert_true(race_wait(is_done, &token));
 }
 
 void race_unlist_all(void)

@@ -24,6 +24,7 @@ struct race_vif {
     uint32_t source; // whose numbers it sends; RACE_SOURCES: it sends nothing
     uint32_t lcg;    // receiver: how much room it happens to have; under the txq's lock
     _Atomic bool never_full;
+    _Atomic bool stuck;
     uint64_t got; // receiver: frames; under the txq's lock
 
     // Sleeping. ready: frames that there are; endless: always as many as wanted.
@@ -60,6 +61,8 @@ void race_stop(void);
 
 // Publishes the table and waits until all workers use it.
 void race_publish(const struct table_entry *entries, size_t count);
+// The same, and looks all the time, so that it frees at the first moment.
+void race_publish_eagerly(const struct table_entry *entries, size_t count);
 // Waits, with patience, until the condition holds; false: it didn't.
 bool race_wait(bool (*condition)(void *argument), void *argument);
 bool race_pause_us(unsigned us);
