@@ -269,7 +269,7 @@ static void test_programs(void **state)
     dice_open(&dice, "programs");
     while (number < 60000) {
         open_all(&dice);
-        for (unsigned i = 0; i < 20; i++)
+        for (unsigned i = 0; i < 60; i++)
             run(&dice, &number);
         close_all();
     }
@@ -324,7 +324,7 @@ static void test_one_pass_is_as_a_snapshot(void **state)
 
     (void)state;
     dice_open(&dice, "one pass");
-    for (unsigned i = 0; i < 300; i++) {
+    for (unsigned i = 0; i < 150; i++) {
         bool wait = i & 1;
         unsigned room = dice_below(&dice, 60), monitor_room = dice_below(&dice, 60);
         uint64_t seed = dice_u64(&dice) | 1;
