@@ -70,6 +70,7 @@ class Daemon:
         self.socket = self.dir + "/api.sock"
         self.state = state or self.dir + "/state.db"
         self.args = list(args)
+        self.env: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.log_path = self.dir + "/log"
         self.connection: UnixConnection | None = None
@@ -81,7 +82,7 @@ class Daemon:
         return [BINARY, "--socket", self.socket, "--state", self.state, "--vhost-dir", self.dir + "/vhost", *self.args]
 
     def spawn(self, **kwargs: Any) -> subprocess.Popen[bytes]:
-        env = dict(os.environ, PATCHBAY_FAKE=self.dir + "/fake.sock")
+        env = dict(os.environ, PATCHBAY_FAKE=self.dir + "/fake.sock", **self.env)
         with open(self.log_path, "ab") as log:
             return subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, **kwargs)
 

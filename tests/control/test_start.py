@@ -127,34 +127,48 @@ class Start(unittest.TestCase):
         self.d.start()
         self.d.restart(signal.SIGKILL)
 
-    def test_terms_quickly(self) -> None:
-        for how in (signal.SIGTERM, signal.SIGINT):
+    def stop_quickly(self, prepare, how: int = signal.SIGTERM) -> None:
+        """Under a second; on a machine that is busy with other tests one of three must do."""
+        times = []
+        for _ in range(3):
             self.d.start()
-            self.d.put("/v1/vifs/a", {"kind": "none"})
+            clients = prepare()
+            began = time.monotonic()
+            code = self.d.stop(how)
+            times.append(time.monotonic() - began)
+            self.assertFalse(os.path.exists(self.d.socket))
+            self.assertFalse(os.path.exists(self.d.dir + "/patchbayd.pid"))
+            for client in clients:
+                client.close()
+            if times[-1] < 1 * SLOW:
+                self.assertEqual(code, self.code)
+                return
+        self.fail(f"{times}")
+
+    code = 0
+
+    def test_terms_quickly(self) -> None:
+        def prepare():
             # Neither idle clients nor half a request hold it up.
+            self.d.put("/v1/vifs/a", {"kind": "none"})
             idle, half = self.d.connect(), self.d.connect()
             idle.connect()
             half.connect()
             half.sock.sendall(b"PUT /v1/vifs/x HTTP/1.1\r\nHost: x\r\nContent-Le")
-            began = time.monotonic()
-            self.assertEqual(self.d.stop(how), 0)
-            self.assertLess(time.monotonic() - began, 1 * SLOW)
-            self.assertFalse(os.path.exists(self.d.socket))
-            idle.close()
-            half.close()
+            return [idle, half]
+
+        self.stop_quickly(prepare)
+        self.stop_quickly(prepare, signal.SIGINT)
 
     def test_ends_while_a_device_hangs(self) -> None:
-        self.d.start()
-        slow = self.d.connect()
-        slow.request("PUT", "/v1/vifs/slow", '{"kind":"dev","devargs":"slow:5000"}')
-        wait_for(lambda: self.d.get("/v1/vifs").json["items"] == [], "still served")
-        time.sleep(0.1)
-        began = time.monotonic()
-        self.d.stop()
-        self.assertLess(time.monotonic() - began, 1 * SLOW)
-        self.assertEqual(sorted(name for name in os.listdir(self.d.dir) if name.endswith((".sock", ".pid"))),
-                         ["fake.sock"])
-        slow.close()
+        def prepare():
+            slow = self.d.connect()
+            slow.request("PUT", "/v1/vifs/slow", '{"kind":"dev","devargs":"slow:5000"}')
+            wait_for(lambda: "slow" in self.d.fake("making"), "it is being made")
+            return [slow]
+
+        self.code = 1  # something was left to the kernel to clean up
+        self.stop_quickly(prepare)
 
     def test_memory_state(self) -> None:
         self.d.state = ":memory:"
@@ -172,6 +186,28 @@ class Start(unittest.TestCase):
         for line in self.d.log().splitlines():
             self.assertRegex(line, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warning|notice|info|debug) +\w+: ")
         self.assertRegex(self.d.log(), rf"PUT /v1/vifs/a: 201, generation 1, by pid {os.getpid()} uid {os.getuid()}")
+
+    def test_in_the_journal_there_are_levels_and_no_times(self) -> None:
+        with open(self.d.log_path, "w", encoding="ascii"):
+            pass
+        log = os.stat(self.d.log_path)
+        self.d.env = {"JOURNAL_STREAM": f"{log.st_dev}:{log.st_ino}"}
+        self.d.start()
+        self.d.stop()
+        for line in self.d.log().splitlines():
+            self.assertRegex(line, r"^<[3-7]>\w+: ")
+
+    if os.environ.get("PATCHBAY_SYSTEMD") == "1":
+        def test_tells_the_service_manager(self) -> None:
+            manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            manager.bind(self.d.dir + "/notify")
+            manager.settimeout(30)
+            self.d.env = {"NOTIFY_SOCKET": self.d.dir + "/notify"}
+            self.d.start()
+            self.assertEqual(manager.recv(100), b"READY=1")
+            self.d.stop()
+            self.assertEqual(manager.recv(100), b"STOPPING=1")
+            manager.close()
 
 
 if __name__ == "__main__":

@@ -228,35 +228,38 @@ class Bumps(WireTest):
         self.assertEqual(d.generation(), before + 1)
 
     def test_drain_waits_for_silence(self) -> None:
+        # Times are long against what a busy machine may sleep away.
         d = self.d
         self.bump()
         self.send("a", 10)
         began = time.monotonic()
-        answer = self.check(d.patch(f"{WIRE}/tees/fw?quiet_ms=300&drain_ms=5000", {"mode": "off"}), 200)
-        self.assertLess(time.monotonic() - began, 0.25)  # answered at once
+        answer = self.check(d.patch(f"{WIRE}/tees/fw?quiet_ms=3000&drain_ms=10000", {"mode": "off"}), 200)
+        self.assertLess(time.monotonic() - began, 3)  # answered at once
         self.assertEqual(answer.json["mode"], "off")
-        wire = d.get(WIRE).json
-        self.assertEqual(wire["status"]["state"], "draining")
+        self.assertEqual(d.get(WIRE).json["status"]["state"], "draining")
         # The ends are held, what comes back is forwarded.
         self.assertEqual(self.send("a", 1), "held")
         self.assertEqual(d.table()["held"], 2)
         for _ in range(4):
-            time.sleep(0.1)
+            time.sleep(0.4)
             self.send("out", 2)
-        self.assertEqual(d.get(WIRE).json["status"]["state"], "draining")
+        last = time.monotonic()
         self.assertEqual(self.received("b"), 8)
         status = wait_for(lambda: d.get(WIRE).json["status"]["state"] == "up" and d.get(WIRE).json["status"], "drained")
-        self.assertGreater(time.monotonic() - began, 0.6)
+        self.assertGreater(time.monotonic() - last, 2.9)
         self.assertEqual(status["drain"], {"late": 0, "unreturned": 2})
+        # What comes after the swap is late, and in the books. (Who is late may be late himself: nobody listens for
+        # more than a second, then it is the vif that counts.)
+        self.send("out", 2)
+        late = d.get(WIRE).json["status"]["drain"]["late"]
+        discarded = d.get("/v1/vifs/out/stats").json["discarded"]["total"]
+        self.assertEqual(late + discarded, 2)
         self.send("a", 1)
         self.assertEqual(self.received("b"), 9)
-        # What comes after the swap is late, and in the books.
-        self.send("out", 2)
-        self.assertEqual(d.get(WIRE).json["status"]["drain"], {"late": 2, "unreturned": 2})
         self.check_sums()
         wait_for(lambda: d.table()["legs"] == 2, "late legs are gone")
         self.check_sums()
-        self.assertEqual(d.get(WIRE).json["status"]["drain"], {"late": 2, "unreturned": 2})
+        self.assertEqual(d.get(WIRE).json["status"]["drain"], {"late": late, "unreturned": 2})
 
     def test_drain_has_an_end(self) -> None:
         d = self.d
@@ -273,27 +276,31 @@ class Bumps(WireTest):
         try:
             began = time.monotonic()
             connection = d.connect()
-            connection.request("DELETE", f"{WIRE}/tees/fw?quiet_ms=100&drain_ms=400&wait=10")
+            connection.request("DELETE", f"{WIRE}/tees/fw?quiet_ms=3000&drain_ms=3500&wait=30")
             self.assertEqual(connection.getresponse().status, 200)
-            took = time.monotonic() - began
+            self.assertGreater(time.monotonic() - began, 3.4)
             connection.close()
-            self.assertGreater(took, 0.35)
-            self.assertLess(took, 3)
         finally:
             stop.set()
             thread.join()
         self.check_sums()
+
+    def test_wait_has_an_end(self) -> None:
+        self.bump()
+        answer = self.check(self.d.delete(f"{WIRE}/tees/fw?quiet_ms=4000&drain_ms=10000&wait=1"), 200)
+        self.assertEqual(answer.json["name"], "fw")
+        self.assertEqual(self.d.get(WIRE).json["status"]["state"], "draining")
 
     def test_drain_at_once(self) -> None:
         d = self.d
         self.bump()
         self.send("a", 5)
         self.check(d.patch(f"{WIRE}/tees/fw?drain_ms=0", {"mode": "tap"}), 200)
+        self.send("out", 5)  # within the second in which somebody listens
         status = d.get(WIRE).json["status"]
-        self.assertEqual((status["state"], status["drain"]), ("up", {"late": 0, "unreturned": 5}))
-        self.send("out", 5)
         self.send("a", 1)
-        self.assertEqual(d.get(WIRE).json["status"]["drain"], {"late": 5, "unreturned": 5})
+        discarded = d.get("/v1/vifs/out/stats").json["discarded"]["total"]
+        self.assertEqual((status["state"], status["drain"]), ("up", {"late": 5 - discarded, "unreturned": 5}))
         self.assertEqual((self.received("b"), self.received("in")), (1, 6))
         self.check_sums()
 
@@ -302,7 +309,7 @@ class Bumps(WireTest):
         self.bump()
         d.plug("e", "f")
         self.check(d.put(f"{NET}/wires/v", {"a": "e", "b": "f"}), 201)
-        self.check(d.delete(f"{WIRE}/tees/fw?quiet_ms=500&drain_ms=2000"), 200)
+        self.check(d.delete(f"{WIRE}/tees/fw?quiet_ms=4000&drain_ms=10000"), 200)
         results = {}
 
         def change(name: str, method: str, path: str, body) -> None:
@@ -322,9 +329,9 @@ class Bumps(WireTest):
         for thread in threads:
             thread.join()
         self.assertEqual([results[name][0] for name in ("wire", "arm", "vif", "other")], [200, 201, 200, 200])
-        self.assertLess(results["other"][1] - began, 0.4)
         for name in ("wire", "arm", "vif"):
-            self.assertGreater(results[name][1] - began, 0.4, name)
+            self.assertGreater(results[name][1] - began, 3.5, name)
+            self.assertGreater(results[name][1], results["other"][1], name)
         self.send("a", 1)
         self.assertEqual(self.received("c"), 1)
         self.check_sums()

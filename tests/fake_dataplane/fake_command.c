@@ -10,6 +10,7 @@
 //   fail on|off               whether targets with "fail:" fail
 //   vif VIF                   its counters
 //   table                     what is there
+//   making                    the vif that is being made
 
 #include "fake_dataplane.h"
 
@@ -177,6 +178,8 @@ static void run_command(char *line, char *answer, size_t size)
         fake.fail_on = strcmp(word, "on") == 0;
     else if (strncmp(line, "vif ", 4) == 0 && vif != NULL)
         answer_vif(vif, answer, size);
+    else if (strcmp(line, "making") == 0)
+        strlcpy(answer, fake.making, size);
     else if (strcmp(line, "table") == 0)
         describe_table(answer, size);
     else

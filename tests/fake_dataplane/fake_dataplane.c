@@ -163,9 +163,13 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
     char waiting[LIMIT_REASON_LEN + 1];
     int error;
 
+    pthread_mutex_lock(&fake_lock);
+    strlcpy(fake.making, config->name, sizeof(fake.making));
+    pthread_mutex_unlock(&fake_lock);
     if (slow != NULL)
         usleep((useconds_t)atoi(slow + 5) * 1000);
     pthread_mutex_lock(&fake_lock);
+    fake.making[0] = '\0';
     REQUIRE("vif_create in a slot that is taken", config->slot < LIMIT_VIFS && !vif->exists);
     error = refuse_target(config, reason, reason_size);
     if (error == 0) {

@@ -42,6 +42,7 @@ struct fake {
     struct fake_vif vifs[LIMIT_VIFS];
     uint32_t vif_count;
     uint32_t news;
+    char making[LIMIT_NAME_LEN + 1]; // by vif_create at the moment
     int event_fd;
     LIST_HEAD(, leg) legs;
     uint32_t leg_count;
