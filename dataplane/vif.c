@@ -37,14 +37,29 @@ struct vif *vif_in_slot(vif_slot slot)
     return slot < LIMIT_VIFS ? __atomic_load_n(&slots[slot], __ATOMIC_ACQUIRE) : NULL;
 }
 
+// Which vifs new tables have; control thread only. Apart from the vifs, so that a
+// build of 20,000 of them walks 20 KB and not as many cache misses.
+enum { LISTED_NOT, LISTED_SILENT, LISTED_SENDS };
+static uint8_t listed[LIMIT_VIFS];
+
+void vif_list(vif_slot slot, bool on)
+{
+    const struct vif *vif = vif_in_slot(slot);
+
+    if (vif != NULL)
+        listed[slot] = !on ? LISTED_NOT : vif->ops->receive != NULL ? LISTED_SENDS : LISTED_SILENT;
+}
+
+bool vif_is_listed(vif_slot slot)
+{
+    return slot < LIMIT_VIFS && listed[slot] != LISTED_NOT;
+}
+
 vif_slot vif_listed_next(vif_slot after)
 {
-    for (vif_slot slot = after == VIF_SLOT_NONE ? 0 : after + 1; slot < LIMIT_VIFS; slot++) {
-        const struct vif *vif = vif_in_slot(slot);
-
-        if (vif != NULL && vif->ops->receive != NULL && vif->listed)
+    for (vif_slot slot = after == VIF_SLOT_NONE ? 0 : after + 1; slot < LIMIT_VIFS; slot++)
+        if (listed[slot] == LISTED_SENDS)
             return slot;
-    }
     return VIF_SLOT_NONE;
 }
 
@@ -52,8 +67,8 @@ uint32_t vif_listed_count(void)
 {
     uint32_t count = 0;
 
-    for (vif_slot slot = vif_listed_next(VIF_SLOT_NONE); slot != VIF_SLOT_NONE; slot = vif_listed_next(slot))
-        count++;
+    for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++)
+        count += listed[slot] == LISTED_SENDS;
     return count;
 }
 
@@ -148,14 +163,6 @@ void vif_destroy(vif_slot slot)
     if (vif->ops->receive != NULL)
         worker_unchoose(vif->worker);
     vif_free(vif);
-}
-
-void vif_list(vif_slot slot, bool listed)
-{
-    struct vif *vif = vif_in_slot(slot);
-
-    if (vif != NULL)
-        vif->listed = listed;
 }
 
 void vif_set_link(struct vif *vif, enum vif_link link, const char *format, ...)

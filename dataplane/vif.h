@@ -125,7 +125,6 @@ struct vif {
     char name[LIMIT_NAME_LEN + 1];
     char *target;
     bool created;                        // ops->create has succeeded; under vif.c's slots_lock
-    bool listed;                         // new tables poll it; control thread only
     _Atomic(const char *) broken_reason; // static string; written by the worker that marked it broken
     pthread_mutex_t state_lock;          // reason and changed_ns; never taken by workers
     char reason[LIMIT_REASON_LEN + 1];
@@ -154,6 +153,7 @@ struct vif *vif_in_slot(vif_slot slot);
 // VIF_SLOT_NONE), the next; VIF_SLOT_NONE after the last. Control thread.
 vif_slot vif_listed_next(vif_slot after);
 uint32_t vif_listed_count(void);
+bool vif_is_listed(vif_slot slot);
 
 // Single-writer counter: a plain add that other threads may read whole.
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t value)

@@ -52,7 +52,7 @@ static int place_entry(struct build *build, const struct table_entry *entry)
     struct source *source;
     struct vlan_map *map;
 
-    if (vif_in_slot(entry->vif) == NULL || !vif_in_slot(entry->vif)->listed || (entry->leg == NULL) != entry->monitor)
+    if (!vif_is_listed(entry->vif) || (entry->leg == NULL) != entry->monitor)
         return -EINVAL;
     if (build->index_of[entry->vif] == 0)
         return 0; // a kind that never sends
