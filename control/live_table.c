@@ -103,7 +103,9 @@ static void add_monitors(const struct live_set *set)
     for (size_t i = 0; i < set->monitor_count; i++) {
         const struct compiled_monitor *monitor = &set->monitors[i];
 
-        // A monitor of many Ts is entered once; one that was an arm a moment ago is still counted as late.
+        // A monitor of many Ts is entered once. One that was an arm a moment
+        // ago is a monitor: an appliance that forwards still sends the copies
+        // on that it gets, and nobody can tell these from frames that are late.
         if (is_free(monitor->vif, monitor->vlan))
             add_entry(&(struct table_entry){.vif = monitor->vif, .vlan = monitor->vlan, .monitor = true});
     }
@@ -148,9 +150,9 @@ struct wire_table *live_table_build(uint64_t generation)
             __builtin_prefetch(sets[i + AHEAD]->items);
         add_legs(sets[i]);
     }
-    for (size_t i = 0; i < wire_count && late_count > 0; i++)
-        add_late_legs(sets[i]);
     for (size_t i = 0; i < wire_count && monitor_count > 0; i++)
         add_monitors(sets[i]);
+    for (size_t i = 0; i < wire_count && late_count > 0; i++)
+        add_late_legs(sets[i]);
     return wire_table_build(entries, count, generation);
 }
