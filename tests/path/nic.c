@@ -43,6 +43,12 @@ static void buffer_free(struct rte_mbuf *mbuf)
     }
 }
 
+static void buffer_spoil(struct rte_mbuf *mbuf)
+{
+    for (; mbuf != NULL; mbuf = mbuf->next)
+        memset(mbuf->buf_addr, 0xee, mbuf->data_len);
+}
+
 static uint32_t buffer_read(const struct rte_mbuf *mbuf, uint8_t *bytes)
 {
     uint32_t len = 0;
@@ -151,12 +157,14 @@ static uint16_t transmit(struct vif *vif, uint16_t queue, struct burst *burst, u
             continue;
         }
         assert_true(burst->owned);
-        nic->out[nic->out_next++ % NIC_FIFO] = frame->mbuf;
+        nic->out[nic->out_next++ % NIC_FIFO] = copy_of(burst, frame);
         if (burst->keep) {
-            for (struct rte_mbuf *mbuf = frame->mbuf; mbuf != NULL; mbuf = mbuf->next)
-                mbuf->refcnt++;
-            nic->referenced++;
+            nic->referenced++; // and done with at once
         } else {
+            // What is taken over may be sent, written to and freed at any moment: here
+            // it is at once, so that who reads it after that reads nonsense.
+            buffer_spoil(frame->mbuf);
+            buffer_free(frame->mbuf);
             frame->mbuf = NULL;
             nic->taken_over++;
         }

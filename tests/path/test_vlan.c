@@ -174,6 +174,34 @@ static void test_shared_guest(void **state)
     shared_source(false);
 }
 
+// What an untagged port of a shared NIC gives to another NIC changes hands.
+static void test_shared_nic_to_nic(void **state)
+{
+    struct leg *leg = leg_to(SLOT_NIC2, 0, true), *tagged = leg_to(SLOT_A, 0, true);
+    const struct table_entry entries[] = {{.vif = SLOT_NIC, .vlan = TABLE_UNTAGGED, .leg = leg},
+                                          {.vif = SLOT_NIC, .vlan = 10, .leg = tagged}};
+    uint8_t bytes[2000];
+
+    (void)state;
+    rig_publish(entries, 2);
+    guest_post(&a, 30, 200);
+    nic2.room = 15;
+    for (uint32_t i = 0; i < 40; i++)
+        nic_send(&nic, i, 64, i % 2 ? 10 : 0, 1 + i % 3);
+    assert_int_equal(40, rig_poll());
+    for (uint32_t i = 0; i < 30; i += 2)
+        frame_expect(bytes, nic_take(&nic2, bytes), 64, 0, i);
+    assert_int_equal(0, nic_take(&nic2, bytes));
+    for (uint32_t i = 1; i < 40; i += 2)
+        frame_expect(bytes, guest_take(&a, bytes), 60, 0, i);
+    assert_int_equal(15, nic2.taken_over);
+    assert_int_equal(5, leg_check(leg).dropped[DROP_FULL]);
+    leg_check(tagged);
+    rig_publish(NULL, 0);
+    leg_destroy(leg);
+    leg_destroy(tagged);
+}
+
 // Frames that are too short with their tag, or only just long enough.
 static void test_short_frames(void **state)
 {
@@ -399,6 +427,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_shared_nic),
         CASE(test_shared_guest),
+        CASE(test_shared_nic_to_nic),
         CASE(test_short_frames),
         CASE(test_push),
         CASE(test_retag),

@@ -209,6 +209,11 @@ static uint16_t indirect_odd(struct driver *driver)
     return indirect_with_len(driver, 31);
 }
 
+static uint16_t indirect_two_and_a_half(struct driver *driver)
+{
+    return indirect_with_len(driver, 40);
+}
+
 static uint16_t indirect_tiny(struct driver *driver)
 {
     return indirect_with_len(driver, 8);
@@ -295,6 +300,7 @@ static const struct bad_chain bad_chains[] = {
     {"indirect without the feature", VIF_DISCARD_BAD_CHAIN, true, indirect_unasked},
     {"empty indirect table", VIF_DISCARD_BAD_CHAIN, false, indirect_empty},
     {"indirect table of 31 bytes", VIF_DISCARD_BAD_CHAIN, false, indirect_odd},
+    {"indirect table of 40 bytes", VIF_DISCARD_BAD_CHAIN, false, indirect_two_and_a_half},
     {"indirect table of 8 bytes", VIF_DISCARD_BAD_CHAIN, false, indirect_tiny},
     {"indirect table of 4 GiB", VIF_DISCARD_BAD_CHAIN, false, indirect_huge},
     {"indirect and next", VIF_DISCARD_BAD_CHAIN, false, indirect_and_next},
