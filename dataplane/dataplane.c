@@ -36,8 +36,14 @@ static void *housekeeping(void *argument)
     struct pollfd end = {.fd = housekeeper_fd, .events = POLLIN};
 
     (void)argument;
-    while (poll(&end, 1, HOUSEKEEPING_MS) == 0 || errno == EINTR)
+    for (;;) {
+        int ready = poll(&end, 1, HOUSEKEEPING_MS);
+
+        // errno says something only of a poll that failed.
+        if (ready > 0 || (ready < 0 && errno != EINTR))
+            break;
         vif_ethdev_poll_links();
+    }
     return NULL;
 }
 

@@ -56,10 +56,13 @@ static inline void check_broken(struct vif *vif, struct virtqueue *vq)
 }
 
 // Why there is no ring to send to. The callbacks set PAUSED before they take
-// the attachment away, so whoever has seen NULL sees PAUSED too.
+// the attachment away, so whoever has seen NULL sees PAUSED too, or already UP:
+// then there is a ring again by now, and the next loop will find it.
 static enum transmit_stop stop_reason(struct vif *vif)
 {
-    return vif_link(vif) == VIF_LINK_PAUSED ? TRANSMIT_PAUSED : TRANSMIT_DOWN;
+    enum vif_link link = vif_link(vif);
+
+    return link == VIF_LINK_PAUSED || link == VIF_LINK_UP ? TRANSMIT_PAUSED : TRANSMIT_DOWN;
 }
 
 static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)

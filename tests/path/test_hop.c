@@ -446,6 +446,33 @@ static void test_down_and_paused(void **state)
     }
 }
 
+// Who sees no attachment may see the link of the next one already: it has come
+// back, and nothing is to be dropped for that moment.
+static void test_just_attached(void **state)
+{
+    struct leg_count count;
+
+    (void)state;
+    for (unsigned tapped = 0; tapped < 2; tapped++) {
+        if (tapped)
+            WIRE(SLOT_A, STEP_TAP(SLOT_M1), STEP_END(SLOT_B, true));
+        else
+            WIRE(SLOT_A, STEP_END(SLOT_B, true));
+        guest_post(&m1, tapped ? 4 : 0, 200);
+        guest_detach(&b, VIF_LINK_PAUSED);
+        vif_set_link(b.vif, VIF_LINK_UP, "%s", "");
+        send_some(&a, 0, 4, 60);
+        assert_int_equal(0, rig_poll());
+        guest_attach(&b);
+        guest_post(&b, 4, 200);
+        assert_int_equal(4, rig_poll());
+        expect_some(&b, 0, 4, 60);
+        count = check(4, 4, 0, 0);
+        if (tapped)
+            assert_int_equal(4, count.steps[0].tap.copied.frames);
+    }
+}
+
 static void test_broken_receiver(void **state)
 {
     struct leg_count count;
@@ -931,6 +958,7 @@ int main(void)
         CASE(test_short_becomes_too_big),
         CASE(test_too_big),
         CASE(test_down_and_paused),
+        CASE(test_just_attached),
         CASE(test_broken_receiver),
         CASE(test_no_mbuf),
         CASE(test_drop_steps),
