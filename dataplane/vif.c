@@ -46,8 +46,9 @@ void vif_list(vif_slot slot, bool on)
 {
     const struct vif *vif = vif_in_slot(slot);
 
-    if (vif != NULL)
-        listed[slot] = !on ? LISTED_NOT : vif->ops->receive != NULL ? LISTED_SENDS : LISTED_SILENT;
+    // An empty slot can only be taken off: no table may name a vif that is gone.
+    if (slot < LIMIT_VIFS)
+        listed[slot] = vif == NULL || !on ? LISTED_NOT : vif->ops->receive != NULL ? LISTED_SENDS : LISTED_SILENT;
 }
 
 bool vif_is_listed(vif_slot slot)
