@@ -13,7 +13,6 @@ import struct
 import subprocess
 import threading
 import time
-from pathlib import Path
 from typing import Any, Iterator
 
 from patchbay import Daemon, register, spawn, wait_for
@@ -72,10 +71,12 @@ class Namespace:
         self._children.append(process)
         return process
 
-    def take(self, interface: str, address: str | None = None) -> None:
-        """Moves an interface in, gives it an address and sets it up."""
-        wait_for(f"there is an interface {interface}", lambda: os.path.exists(f"/sys/class/net/{interface}"))
-        ip("link", "set", interface, "netns", self.name)
+    def take(self, daemon: Daemon, interface: str, address: str | None = None) -> None:
+        """Moves an interface of the daemon's in, gives it an address and sets it up."""
+        wait_for(f"there is an interface {interface}", lambda: daemon.has_interface(interface))
+        done = subprocess.run([*daemon.inside, "ip", "link", "set", interface, "netns", self.name],
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stderr
         self.run("sysctl", "-qw", f"net.ipv6.conf.{interface}.disable_ipv6=1", check=False)
         if address:
             self.ip("addr", "add", address, "dev", interface)
@@ -85,7 +86,7 @@ class Namespace:
         """A new vif of the daemon and its port, whose kernel end is in here; returns the interface's name."""
         interface = interface_name(vif)
         daemon.plug(vif, "kernel-new", interface)
-        self.take(interface, address)
+        self.take(daemon, interface, address)
         daemon.wait_vif(vif)
         return interface
 
@@ -178,7 +179,8 @@ class Raw:
                 frames.append(frame)
         while (frame := self.receive(quiet)) is not None:
             frames.append(frame)
-        assert len(frames) == count, f"{len(frames)} frames came instead of {count}: {[f[:40].hex() for f in frames[:8]]}"
+        seen = [data[:40].hex() for data in frames[:8]]
+        assert len(frames) == count, f"{len(frames)} frames came instead of {count}: {seen}"
         return frames
 
 

@@ -218,8 +218,9 @@ class Daemon:
     """patchbayd in a temporary folder of its own, started and answering when the constructor returns. At the end of the
     test it is stopped, and it must end well then: see stop()."""
 
-    def __init__(self, owner: Any, *options: str, hugepages: str = "off", start: bool = True) -> None:
-        """options: further ones of patchbayd; owner: the test, or its class in setUpClass."""
+    def __init__(self, owner: Any, *options: str, hugepages: str = "off", namespace: str | None = None) -> None:
+        """options: further ones of patchbayd; owner: the test, or its class in setUpClass; namespace: the network
+        namespace in which it runs, where its TAPs first appear."""
         self.directory = Path(tempfile.mkdtemp(prefix="pb-system-"))
         register(owner, shutil.rmtree, self.directory, True)
         self.socket = self.directory / "api.sock"
@@ -230,13 +231,14 @@ class Daemon:
         self.log = self.directory / "patchbayd.log"
         self.options = ["--socket", str(self.socket), "--state", str(self.state), "--vhost-dir", str(self.vhost_dir),
                         "--hugepages", hugepages, *options]
+        self.inside = ["ip", "netns", "exec", namespace] if namespace else []
         self.process: subprocess.Popen | None = None
+        self._killed: list[int] = []
         self.started_s = 0.0  # how long the last start took
         witness(owner, lambda: f"--- the daemon's last lines:\n{tail(self.log)}")
         witness(owner, self._counters)
         register(owner, self.close)
-        if start:
-            self.start()
+        self.start()
 
     # Life
 
@@ -252,7 +254,7 @@ class Daemon:
         assert not self.alive()
         begin = time.monotonic()
         with self.log.open("ab") as log:
-            self.process = spawn([PATCHBAYD, *self.options], stdout=log, stderr=log)
+            self.process = spawn([*self.inside, PATCHBAYD, *self.options], stdout=log, stderr=log)
         wait_for("the daemon answers", self._answers, 30)
         self.started_s = time.monotonic() - begin
         return self
@@ -271,7 +273,7 @@ class Daemon:
         self.process.kill()
         self.process.wait()
         # The next daemon should remove the run directory of this one; should there be none, we do.
-        self._forget = [*getattr(self, "_forget", []), pid]
+        self._killed.append(pid)
 
     def stop(self) -> float:
         """SIGTERM. The daemon must end with 0 within a second and leave nothing behind. Returns how long it took."""
@@ -301,9 +303,15 @@ class Daemon:
         left += [vif["path"] for vif in vifs if vif["kind"] == "vhost-server" and os.path.exists(vif["path"])]
         left += [str(path) for path in dpdk_run_dirs(pid)]
         left += [vif["interface"] for vif in vifs
-                 if vif["kind"] == "kernel-new" and os.path.exists(f"/sys/class/net/{vif['interface']}")]
+                 if vif["kind"] == "kernel-new" and self.has_interface(vif["interface"])]
         assert not left, f"patchbayd left behind: {left}"
         return took
+
+    def has_interface(self, name: str) -> bool:
+        """Whether a kernel interface of this name is where the daemon runs."""
+        done = subprocess.run([*self.inside, "ip", "link", "show", "dev", name], capture_output=True,
+                              stdin=subprocess.DEVNULL)
+        return done.returncode == 0
 
     def restart(self) -> "Daemon":
         self.stop()
@@ -315,7 +323,7 @@ class Daemon:
                 if self.process.returncode is None or self.alive():
                     self.stop()
         finally:
-            for pid in getattr(self, "_forget", []):
+            for pid in self._killed:
                 for path in dpdk_run_dirs(pid):
                     shutil.rmtree(path, ignore_errors=True)
 

@@ -2,6 +2,8 @@
 """patchbayd as a process: how it starts and doesn't, how it ends, what it costs, what it remembers."""
 from __future__ import annotations
 
+import grp
+import http.client
 import os
 import pwd
 import shutil
@@ -16,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from namespace import Namespace, interface_name, ip
-from patchbay import PATCHBAYD, SANITIZED, SLOW, CPUS, Case, Daemon, Said, dpdk_run_dirs, huge_pages_free, register, say, wait_for, wire_path
+from patchbay import (CPUS, PATCHBAYD, SANITIZED, SLOW, Case, Daemon, Said, dpdk_run_dirs, huge_pages_free, register,
+                      say, wait_for, wire_path)
 
 TICKS = os.sysconf("SC_CLK_TCK")
 HUGE = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
@@ -24,9 +27,9 @@ HUGE = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 
 def run(*options: str, user: str | None = None, timeout: float = 30.0) -> Said:
     """A daemon that should end by itself."""
+    group = None if user is None else pwd.getpwnam(user).pw_gid
     done = subprocess.run([str(PATCHBAYD), *options], capture_output=True, text=True, timeout=timeout * SLOW,
-                          stdin=subprocess.DEVNULL, user=user, group=None if user is None else pwd.getpwnam(user).pw_gid,
-                          extra_groups=[] if user else None)
+                          stdin=subprocess.DEVNULL, user=user, group=group, extra_groups=[] if user else None)
     return Said(done.returncode, done.stdout, done.stderr)
 
 
@@ -84,8 +87,8 @@ class Start(Case):
     def test_help_and_version(self) -> None:
         said = run("--help")
         self.assertEqual((said.rc, said.err), (0, ""))
-        for option in ("--socket", "--socket-mode", "--socket-group", "--workers", "--poll", "--hugepages", "--vhost-dir",
-                       "--state"):
+        for option in ("--socket", "--socket-mode", "--socket-group", "--workers", "--poll", "--hugepages",
+                       "--vhost-dir", "--state"):
             self.assertIn(option, said.out)
         said = run("--version")
         self.assertEqual(said.rc, 0)
@@ -130,7 +133,7 @@ class Life(Case):
         daemon = Daemon(self, "--socket-mode", "0600", "--socket-group", "daemon")
         status = daemon.socket.stat()
         self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
-        self.assertEqual(status.st_gid, __import__("grp").getgrnam("daemon").gr_gid)
+        self.assertEqual(status.st_gid, grp.getgrnam("daemon").gr_gid)
 
     def test_cli_without_a_daemon(self) -> None:
         daemon = Daemon(self)
@@ -220,7 +223,7 @@ class Idle(Case):
         vifs = plug_all(daemon, 4)
         for number in range(4):
             # In a namespace without IPv6 the interface says nothing by itself.
-            quiet.take(daemon.get(f"/v1/vifs/kernel-new{number}")["interface"])
+            quiet.take(daemon, daemon.get(f"/v1/vifs/kernel-new{number}")["interface"])
             daemon.wire(f"w{number}", f"kernel-new{number}", f"vhost-server{number}")
             daemon.wire(f"n{number}", f"dev{number}", f"none{number}")
             daemon.tee(f"w{number}", "ids", port=f"vhost{number}")
@@ -285,7 +288,7 @@ class Memory(Case):
                     for number in range(1, 100000):
                         daemon.wire("w", "a", "b", labels={"n": str(number), "again": str(number)})
                         answered[0] = number
-                except (OSError, __import__("http.client").client.HTTPException, AssertionError, ValueError):
+                except (OSError, http.client.HTTPException, AssertionError, ValueError):
                     pass
             thread = threading.Thread(target=change)
             thread.start()

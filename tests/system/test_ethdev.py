@@ -17,11 +17,21 @@ from traffic import Traffic, port, rate_text
 SIZES = (60, 61, 64, 128, 1000, 1513, 1514)
 
 
+def tagged(data: bytes, tag: int) -> bytes:
+    """The frame with an outer VLAN tag (priority and number), or as it is for 0."""
+    return data[:12] + struct.pack("!HH", 0x8100, tag) + data[12:] if tag else data
+
+
+def quiet_daemon(owner: Case) -> Daemon:
+    """In a namespace without IPv6, or the kernel has something to say on a new TAP before its machine takes it."""
+    return Daemon(owner, namespace=Namespace(owner, "host").name)
+
+
 class Machines(Case):
     """a, b, c: a namespace each, behind a TAP."""
 
     def setUp(self) -> None:
-        self.daemon = Daemon(self)
+        self.daemon = quiet_daemon(self)
         self.machines = {name: Namespace(self, name) for name in ("a", "b", "c")}
         self.interfaces = {name: machine.plug(self.daemon, name, f"10.77.0.{number}/24")
                            for number, (name, machine) in enumerate(self.machines.items(), 1)}
@@ -83,8 +93,8 @@ class Machines(Case):
         self.daemon.wire("w1", "a", "b")
         self.daemon.wait_wire("w1")
         a, b = self.a.raw(self.interfaces["a"]), self.b.raw(self.interfaces["b"])
-        frames = [frame(1, 60, tag=10), frame(2, 1514, tag=4094), frame(3, 60, tag=0x6001), frame(4, 64, ethertype=0x88cc),
-                  frame(5, 64, ethertype=0x88f7), frame(6, 60, ethertype=0x0026), frame(7, 60, tag=0)]
+        frames = [frame(1, 60, tag=10), frame(2, 1514, tag=4094), frame(3, 60, tag=0x6001), frame(4, 60, tag=0),
+                  frame(5, 64, ethertype=0x88cc), frame(6, 64, ethertype=0x88f7), frame(7, 60, ethertype=0x0026)]
         # Addresses that a bridge would keep to itself.
         frames += [bytes.fromhex(f"0180c20000{last:02x}") + frame(8)[6:] for last in (0, 2, 3, 0xe)]
         for one in frames:
@@ -180,7 +190,7 @@ class SharedNic(Case):
     """
 
     def setUp(self) -> None:
-        self.daemon = Daemon(self)
+        self.daemon = quiet_daemon(self)
         self.out = Namespace(self, "outside")
         self.nic = self.out.raw(self.out.plug(self.daemon, "nic"))
         self.daemon.do("DELETE", "/v1/networks/default/ports/nic")
@@ -204,13 +214,12 @@ class SharedNic(Case):
                 number += 1
                 frames.append(frame(number, size))
                 answers.append(frame(1000 + number, size))
-            self.nic.send(*[one if not tag else one[:12] + struct.pack("!HH", 0x8100, tag) + one[12:] for one in frames])
+            self.nic.send(*[tagged(one, tag) for one in frames])
             self.assertEqual(self.machines[tag].collect(len(frames)), frames, f"towards m{tag}")
             self.silent(*[other for other in (10, 20, 0) if other != tag])
             self.machines[tag].send(*answers)
             self.assertEqual(self.nic.collect(len(answers)),
-                             [one if not tag else one[:12] + struct.pack("!HH", 0x8100, tag) + one[12:]
-                              for one in answers], f"from m{tag}")
+                             [tagged(one, tag) for one in answers], f"from m{tag}")
             stats = self.daemon.settled(f"w{tag}")
             for way in ("a_to_b", "b_to_a"):
                 self.assertEqual(stats[way]["delivered"]["frames"], len(frames), (tag, way))
@@ -220,17 +229,16 @@ class SharedNic(Case):
     def test_short_tagged_frames(self) -> None:
         """A 60-byte frame with a tag is 56 without; it gets to the machine padded, with the same bytes."""
         body = frame(7, 60)
-        tagged = body[:12] + struct.pack("!HH", 0x8100, 10) + body[12:56]
-        self.nic.send(tagged)
+        self.nic.send(tagged(body[:56], 10))
         self.assertEqual(self.machines[10].collect(1), [padded(body[:56])])
 
     def test_inner_tags_and_priorities(self) -> None:
         """Only the outer tag is the port's; a priority goes with it; a frame of tag 0 is untagged (802.1Q)."""
         inner = frame(1, 100, tag=77)
-        self.nic.send(inner[:12] + struct.pack("!HH", 0x8100, 0xa00a) + inner[12:])
+        self.nic.send(tagged(inner, 0xa00a))
         self.assertEqual(self.machines[10].collect(1), [inner])
         self.machines[20].send(inner)
-        self.assertEqual(self.nic.collect(1), [inner[:12] + struct.pack("!HH", 0x8100, 20) + inner[12:]])
+        self.assertEqual(self.nic.collect(1), [tagged(inner, 20)])
         self.silent(20, 0)
 
     def test_unknown_tags_are_counted(self) -> None:
@@ -286,7 +294,7 @@ class Devices(Case):
 
     def test_devices_come_and_go(self) -> None:
         """A hundred times; nothing of them stays: no descriptor, no memory, no port of DPDK."""
-        self.daemon = Daemon(self)
+        self.daemon = quiet_daemon(self)
         self.daemon.plug("sink", "none")
         rounds = 20 if SANITIZED else 100
         for kind, target in (("dev", "net_null7,no-rx=1"), ("dev", "net_ring7"), ("kernel-new", interface_name("x"))):
@@ -314,7 +322,7 @@ class Devices(Case):
 
     def test_a_null_nic_through_a_wire(self) -> None:
         """net_null sends without end: every frame of it is on the wire's books."""
-        self.daemon = Daemon(self)
+        self.daemon = quiet_daemon(self)
         self.daemon.plug("nic", "dev", "net_null0,size=256")
         self.daemon.plug("sink", "none")
         self.daemon.plug("mon", "none")
@@ -334,9 +342,11 @@ class Devices(Case):
         self.assertEqual((tap["offered"], tap["copied"]["frames"]), (total["received"]["frames"],) * 2)
 
     def test_vhost_to_ethdev_and_back(self) -> None:
-        """a ─w1─ a DPDK ring that gives back what it is sent: each frame comes home, in order, jumbo frames too; a vhost
-        monitor gets copies of both ways, and a kernel TAP does."""
-        self.daemon = Daemon(self)
+        """a ─w1─ a DPDK ring that gives back what it is sent: each frame comes home, in order, jumbo frames too.
+
+        A vhost monitor gets copies of both ways, and so does a kernel TAP.
+        """
+        self.daemon = quiet_daemon(self)
         watcher = Namespace(self, "watcher")
         self.daemon.plug("a")
         self.daemon.plug("mon")
@@ -370,7 +380,7 @@ class Devices(Case):
 
     def test_devices_that_cannot_be_made(self) -> None:
         """Refused whole, with the reason; nothing of it stays."""
-        self.daemon = Daemon(self)
+        self.daemon = quiet_daemon(self)
         for body, code in (({"kind": "dev", "devargs": "net_nosuch0"}, "DeviceFailed"),
                            ({"kind": "dev", "devargs": "0000:ff:1e.7"}, "DeviceFailed"),
                            ({"kind": "kernel-new", "interface": "lo"}, None)):

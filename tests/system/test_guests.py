@@ -13,7 +13,7 @@ from typing import Any
 
 from guests import (QUIET, Guest, Nic, begin_tcp, checked_transfer, finish_tcp, interface_frames, ping_all, resumes,
                     silent, tcp, wait_all)
-from patchbay import SLOW, Case, Daemon, check_sums, drops, register, say, tee_stats, to, wait_for, wire_path, witness
+from patchbay import Case, Daemon, check_sums, drops, register, say, tee_stats, wire_path, witness
 
 A, B, MON = "10.9.0.1", "10.9.0.2", "10.9.0.3"
 BRIDGE = """
@@ -219,8 +219,8 @@ class Guests(Case):
         ping_all(self.a, B)
         self.assertGreater(tcp(self.a, self.b, B, 1), 1)
 
-    def test_ring_size_and_link_of_the_guest(self) -> None:
-        """Interface down and up in the guest, again and again."""
+    def test_interface_down_and_up_in_the_guest(self) -> None:
+        """Again and again."""
         for _ in range(5):
             self.b.check("ip link set eth0 down")
             silent(self.a, B)

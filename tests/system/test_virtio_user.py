@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Numbered frames from virtio-user peers through wires, taps, bumps and live changes: none lost, doubled or out of order.
+"""Numbered frames of virtio-user peers through wires, taps, bumps and changes: none lost, doubled or out of order.
 
     generator ─a─[ T … T ]─b─ generator      all ends, monitors and appliances are ports of one patchbay-traffic
 """
@@ -285,12 +285,14 @@ class Changes(Case):
         traffic.wait_received(1000)
         rounds = 3 if SANITIZED else 20
         for _ in range(rounds):
-            for mode in ("bump", "tap", "off", "tap", "bump", "off"):
+            for mode in ("bump", "tap", "off", "bump", "off", "tap", "off"):
                 self.daemon.set_tee("w1", "fw", DRAIN, mode=mode)
                 traffic.wait_received(1000)
                 self.assertEqual(self.daemon.wire_state("w1")["state"], "up")
+                if mode == "off":
+                    self.wait_empty(traffic)
         result = traffic.stop()
-        say(f"{rounds} rounds of six changes of mode; {rate_text(result)}")
+        say(f"{rounds} rounds of seven changes of mode; {rate_text(result)}")
         check_lossless(result)
 
     def test_nothing_is_late_when_a_bump_becomes_a_tap(self) -> None:
@@ -304,8 +306,28 @@ class Changes(Case):
             traffic.wait_received(10000)
             self.assertEqual(self.daemon.wire_state("w1")["drain"], {"late": 0, "unreturned": 0})
             self.daemon.set_tee("w1", "fw", mode="off")
+            self.wait_empty(traffic)
             self.daemon.set_tee("w1", "fw", mode="bump")
         check_lossless(traffic.stop())
+
+    def test_a_tap_becomes_a_bump(self) -> None:
+        """The copies that are still in an appliance which forwards them must not get onto the wire."""
+        traffic = Traffic(self, self.daemon, ["fw-in", "fw-out", "a", "b"], ["a>b", "b>a"], reflect=["fw-in:fw-out"])
+        self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="tap", **PATIENT)
+        for _ in range(5):
+            traffic.wait_received(1000)
+            self.daemon.set_tee("w1", "fw", DRAIN, mode="bump")
+            traffic.wait_received(1000)
+            self.daemon.set_tee("w1", "fw", DRAIN, mode="tap")
+        check_lossless(traffic.stop())
+
+    def wait_empty(self, traffic: Traffic) -> None:
+        """A T that is off gets nothing; until its appliance has sent on what it had."""
+        def still() -> bool:
+            before = traffic.progress()["reflected"]
+            time.sleep(0.05)
+            return traffic.progress()["reflected"] == before
+        wait_for("the appliance is empty", still)
 
 
 if __name__ == "__main__":

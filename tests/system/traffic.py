@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Sequence
 
-from patchbay import BUILD, OTHER_CPUS, SLOW, Daemon, register, spawn, tail, wait_for, witness
+from patchbay import BUILD, OTHER_CPUS, SANITIZED, SLOW, Daemon, register, spawn, tail, wait_for, witness
 
 PROGRAM = BUILD / "tools" / "bench" / "patchbay-traffic"
 SIGUSR1_BIT = 1 << (signal.SIGUSR1 - 1)
@@ -26,11 +26,11 @@ class Traffic:
 
     def __init__(self, owner: Any, daemon: Daemon, ports: Sequence[str], streams: Sequence[str] = (), *,
                  monitors: Sequence[str] = (), reflect: Sequence[str] = (), count: int | None = None,
-                 size: str = "random:1514", rate: int | None = None, settle: float | None = None, port_options: str = "",
-                 options: dict[str, str] | None = None, extra: Sequence[str] = (), ready: bool = True) -> None:
+                 size: str = "random:1514", rate: int | None = None, settle: float | None = None,
+                 options: dict[str, str] | None = None) -> None:
         """ports: names of vifs of the daemon, of either vhost kind. streams: "a>b". reflect: "in:out". count: frames a
-        stream; None: until stop(). options: of single ports, as patchbay-traffic has them after the path.
-        ready: return once frames may flow."""
+        stream; None: until stop(). rate: frames a second and stream. settle: seconds without a frame after which what
+        is missing is lost. options: of single ports, as patchbay-traffic has them after the path."""
         global _turn
         self.daemon = daemon
         senders = [stream.split(">")[0] for stream in streams]
@@ -40,7 +40,7 @@ class Traffic:
         for name in [*[p for p in ports if p not in senders], *[p for p in ports if p in senders], gate]:
             vif = daemon.get(f"/v1/vifs/{name}")
             text = f"{name}={vif['path']}" + (",server" if vif["kind"] == "vhost" else "")
-            own = (options or {}).get(name, "" if name == gate else port_options)
+            own = (options or {}).get(name, "")
             words += ["--port", text + (f",{own}" if own else "")]
         for option, values in (("--stream", streams), ("--monitor", monitors), ("--reflect", reflect)):
             for value in values:
@@ -48,8 +48,10 @@ class Traffic:
         if rate is not None:
             words += ["--rate", str(rate)]
         words += ["--count", str(count)] if count is not None else ["--duration", "3600"]
-        words += ["--size", size, "--settle", str((settle or (1.5 if monitors else 5.0)) * SLOW), "--stall", "60", "--wait", "30", "--huge", "off",
-                  "--core", str(OTHER_CPUS[_turn % len(OTHER_CPUS)]), *extra]
+        # Copies may be missing for good, so a monitor's run always waits that long.
+        settle = (settle or (1.5 if monitors else 3.0)) * (2 if SANITIZED else 1)
+        words += ["--size", size, "--settle", str(settle), "--stall", "60", "--wait", "30", "--huge", "off",
+                  "--core", str(OTHER_CPUS[_turn % len(OTHER_CPUS)])]
         _turn += 1
         self.log = daemon.directory / f"traffic{_turn}.err"
         self.words = words
@@ -61,8 +63,7 @@ class Traffic:
         self._readers = [threading.Thread(target=target, daemon=True) for target in (self._read_log, self._read_output)]
         for reader in self._readers:
             reader.start()
-        if ready:
-            self.wait_ready()
+        self.wait_ready()
 
     def _read_log(self) -> None:
         with self.log.open("w") as log, self.process.stderr as lines:
