@@ -7,9 +7,22 @@
 // or out of order, whichever vif it was that got the one before. The kind takes
 // the place of ethdevs (VIF_DEV).
 
+#include "dataplane/copy.h"
 #include "dataplane/leg.h"
 #include "dataplane/vif.h"
 #include "dataplane/wire_table.h"
+
+// Built with a sanitizer, whichever the compiler.
+#if defined(__SANITIZE_ADDRESS__)
+#define RACE_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RACE_ASAN 1
+#endif
+#endif
+#ifdef COPY_TSAN
+#define RACE_TSAN 1
+#endif
 
 enum { RACE_SOURCES = 8, RACE_SLOTS = 64 };
 

@@ -18,7 +18,7 @@ enum { SWAPPERS = 2, VIFS = 4, MAGIC_DEAD = 0 };
 
 #define MAGIC UINT64_C(0x70617463686261)
 
-#if defined(__SANITIZE_THREAD__)
+#ifdef RACE_TSAN
 enum { SWAPS = 2000 };
 #else
 enum { SWAPS = 10000 };

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#if defined(__SANITIZE_THREAD__)
+#ifdef RACE_TSAN
 enum { FRAMES = 3000, TABLES = 1500 };
 #else
 enum { FRAMES = 15000, TABLES = 5000 };

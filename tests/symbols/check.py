@@ -80,7 +80,7 @@ RESTING: dict[str, dict[str, str]] = {
 }
 
 # The compiler's and the loader's own, and what only moves bytes.
-ALWAYS = re.compile(r'_GLOBAL_OFFSET_TABLE_|__tls_get_addr|mem(cpy|move|set|cmp)|__mem(cpy|move|set)_chk|__stack_chk_fail'
+ALWAYS = re.compile(r'_GLOBAL_OFFSET_TABLE_|__tls_get_addr|mem(cpy|move|set|cmp)|bcmp|__mem(cpy|move|set)_chk|__stack_chk_fail'
                     r'|__(asan|ubsan|tsan|sanitizer)_.*|__gcov_.*|__llvm_.*')
 
 KINDS = [

@@ -6,6 +6,8 @@
 
 #include "driver.h"
 
+#include "dataplane/copy.h"
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +19,7 @@
 
 #include <cmocka.h>
 
-#if defined(__SANITIZE_THREAD__)
+#ifdef COPY_TSAN
 enum { ROUNDS = 20000, SECONDS = 5 };
 #else
 enum { ROUNDS = 2000000, SECONDS = 10 };
