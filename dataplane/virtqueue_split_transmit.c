@@ -26,7 +26,7 @@ struct target {
     uint16_t room;     // chains available at the start
     uint16_t taken;    // of them used up by frames
     uint16_t prepared; // slots looked at
-    uint32_t wasted;   // descriptors looked at of chains that were none
+    uint32_t walked;   // descriptors looked at but for those of plain slots
     struct slot slots[LIMIT_BURST_FRAMES];
 };
 
@@ -49,7 +49,7 @@ static void target_open(struct target *target, struct virtqueue *vq, uint16_t wa
 {
     target->vq = vq;
     target->taken = 0;
-    target->wasted = 0;
+    target->walked = 0;
     target->room = virtqueue_split_waiting(vq);
     target->prepared = target->room < want ? target->room : want;
     // The driver was asked for a notification while there was no room.
@@ -132,9 +132,9 @@ static inline uint8_t *target_plain_at(struct target *target)
 // Adds the writable pieces of one chain, up to `want` bytes in all. Returns
 // the bytes it adds, or -EINVAL for a chain that no driver may build: then some
 // of its pieces may stand in the placement.
-static int64_t placement_add_chain(struct placement *placement, const struct virtqueue *vq, uint16_t head,
-                                   uint32_t want)
+static int64_t placement_add_chain(struct placement *placement, struct target *target, uint16_t head, uint32_t want)
 {
+    const struct virtqueue *vq = target->vq;
     struct virtqueue_table table = virtqueue_table_of_ring(vq);
     struct vring_desc desc;
     uint32_t got = 0;
@@ -147,6 +147,7 @@ static int64_t placement_add_chain(struct placement *placement, const struct vir
         uint32_t left;
 
         placement->walked++;
+        target->walked++;
         if (!virtqueue_table_resolve(vq, &table, &desc) || !(desc.flags & VRING_DESC_F_WRITE))
             return -EINVAL;
         address = desc.addr;
@@ -173,8 +174,10 @@ static int64_t placement_add_chain(struct placement *placement, const struct vir
 
 // Finds room for len bytes of frame and its header, in one chain or, with
 // mergeable buffers, in as many as it takes. Chains that are none are given
-// back empty, as many as the descriptors of a burst allow: a ring full of them
-// must not buy its guest more of the worker than that.
+// back empty. A call ends with the frame or chain that reaches as many
+// descriptors as a burst may have: neither a ring full of bad chains nor one of
+// tiny buffers buys its guest more of the worker. (A burst's bytes fit long
+// before in buffers of a sensible size.)
 static enum transmit_stop placement_find(struct placement *placement, struct target *target, uint32_t len)
 {
     struct virtqueue *vq = target->vq;
@@ -194,14 +197,14 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
                                                       : TRANSMIT_FULL;
         if (placement->chain_count == LIMIT_FRAME_SEGMENTS)
             return TRANSMIT_TOO_BIG;
-        if (target->wasted >= LIMIT_BURST_SEGMENTS)
+        if (placement->chain_count == 0 && target->walked >= LIMIT_BURST_SEGMENTS)
             return TRANSMIT_FULL; // the next call goes on
         head = virtqueue_avail(vq, vq->last_avail + at);
         if (head >= vq->size) {
             virtqueue_break(vq, "an available descriptor index is beyond the ring");
             return TRANSMIT_DOWN;
         }
-        got = placement_add_chain(placement, vq, head, left);
+        got = placement_add_chain(placement, target, head, left);
         if (got <= 0) {
             // Frames of this call before it are in `taken`; it comes right
             // behind them, so order is kept. Chains of this frame that are
@@ -211,7 +214,6 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
             counter_add_relaxed(&vq->bad_chains, 1);
             virtqueue_split_use(vq, target->taken, head, 0);
             target->taken++;
-            target->wasted += placement->walked;
             placement->piece_count = placement->walked = 0; // nothing of it is written to
             continue;
         }

@@ -14,6 +14,7 @@ void model_open(struct model *model, struct driver *driver)
     model->chains = calloc(MODEL_CHAINS, sizeof(*model->chains));
     assert_non_null(model->chains);
     model->first = model->next = 0;
+    model->walked = 0;
 }
 
 static struct model_chain *chain_at(const struct model *model, uint32_t at)
@@ -99,6 +100,17 @@ static void write_chain(struct model *model, const struct model_chain *chain, co
     }
 }
 
+// How many descriptors have to be looked at for `want` bytes.
+static uint32_t chain_walk(const struct model_chain *chain, uint32_t want)
+{
+    uint64_t bytes = 0;
+    uint32_t count = 0;
+
+    while (count < chain->piece_count && bytes < want)
+        bytes += chain->pieces[count++].len;
+    return count;
+}
+
 // How much of `want` bytes the chain takes; -1: no driver may post it.
 static int64_t chain_takes(const struct model_chain *chain, uint32_t want)
 {
@@ -116,8 +128,10 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
     uint32_t want = vq->hdr_len + len, have = 0, count = 0;
 
     // Bad chains before the frame go back empty.
-    while (model->first != model->next && chain_takes(chain_at(model, model->first), want) < 0)
+    while (model->first != model->next && chain_takes(chain_at(model, model->first), want) < 0) {
+        model->walked += chain_walk(chain_at(model, model->first), want);
         use_first(model, 0);
+    }
     // Room for all of it?
     while (have < want) {
         int64_t takes;
@@ -126,6 +140,7 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
             return count == model->driver->size ? TRANSMIT_TOO_BIG : count > 0 ? TRANSMIT_SHORT : TRANSMIT_FULL;
         if (count == LIMIT_FRAME_SEGMENTS)
             return TRANSMIT_TOO_BIG;
+        model->walked += chain_walk(chain_at(model, model->first + count), want - have);
         takes = chain_takes(chain_at(model, model->first + count), want - have);
         if (takes < 0)
             return TRANSMIT_TOO_BIG;

@@ -310,7 +310,12 @@ static uint64_t transmit_run(struct dice *dice, unsigned rounds)
 
         post_some(dice, &to, dice_below(dice, 25));
         driver_shadow_sync(&to.driver);
+        to.model.walked = 0;
         for (want = 0; want < count; want++) {
+            if (to.model.walked >= LIMIT_BURST_SEGMENTS)
+                count = want; // the call may end here
+            if (want == count)
+                break;
             want_stop = model_put(&to.model, bytes[want], burst.frames[want].len);
             if (want_stop != TRANSMIT_ALL)
                 break;
@@ -367,7 +372,13 @@ static uint64_t tapped_run(struct dice *dice, unsigned rounds)
         post_some(dice, &tap, dice_below(dice, 25));
         driver_shadow_sync(&to.driver);
         driver_shadow_sync(&tap.driver);
+        to.model.walked = tap.model.walked = 0;
         for (want = 0; want < count; want++) {
+            if (to.model.walked >= LIMIT_BURST_SEGMENTS || tap.model.walked >= LIMIT_BURST_SEGMENTS)
+                count = want;
+            if (want == count)
+                break;
+
             uint32_t len = burst.frames[want].len;
 
             want_stop = model_put(&to.model, bytes[want], len);

@@ -236,12 +236,41 @@ static void test_in_two_calls(void **state)
     guest_close(&monitor);
 }
 
+// A monitor whose buffers are chains of nothing but empty descriptors, too small
+// at their end, is looked at no more often than a burst's descriptors allow.
+static void test_costly_monitor(void **state)
+{
+    struct driver_piece pieces[LIMIT_FRAME_SEGMENTS];
+    struct tap_count counts = {0};
+    enum transmit_stop stop;
+
+    (void)state;
+    guest_open(&receiver, PLAIN, 64, 60, 0);
+    guest_open(&monitor, NONE, 0, 60, 0);
+    for (unsigned i = 0; i < LIMIT_FRAME_SEGMENTS; i++)
+        pieces[i] =
+            (struct driver_piece){DRIVER_BUFFERS_AT, i + 1 == LIMIT_FRAME_SEGMENTS ? 50 : 0, VRING_DESC_F_WRITE};
+    driver_add(&monitor.driver, pieces, LIMIT_FRAME_SEGMENTS, LAYOUT_INDIRECT);
+    driver_publish(&monitor.driver);
+    burst_clear(&burst);
+    for (unsigned i = 0; i < 64; i++)
+        burst_add(&burst, frame_bytes[i], 60, 1);
+    assert_int_equal(
+        64, virtqueue_split_transmit_tapped(&receiver.driver.vq, &monitor.driver.vq, &burst, 0, 64, &stop, &counts));
+    check_sums(&counts, 64);
+    assert_int_equal(LIMIT_BURST_SEGMENTS / LIMIT_FRAME_SEGMENTS, counts.dropped[TAP_DROP_TOO_BIG]);
+    assert_int_equal(64 - LIMIT_BURST_SEGMENTS / LIMIT_FRAME_SEGMENTS, counts.dropped[TAP_DROP_RING_FULL]);
+    guest_close(&receiver);
+    guest_close(&monitor);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_combinations),
         cmocka_unit_test(test_legacy_and_modern),
         cmocka_unit_test(test_in_two_calls),
+        cmocka_unit_test(test_costly_monitor),
     };
 
     return cmocka_run_group_tests_name("virtqueue: transmit, tapped", tests, NULL, NULL);
