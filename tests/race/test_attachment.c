@@ -57,6 +57,12 @@ static void *swapper_main(void *argument)
     return NULL;
 }
 
+static bool frames_move(void *argument)
+{
+    (void)argument;
+    return atomic_load(&race_sources[0].complete) > 0 && atomic_load(&race_sources[1].complete) > 0;
+}
+
 static struct leg *wire(vif_slot to, vif_slot tap)
 {
     const struct hop_program program = {
@@ -97,9 +103,12 @@ static void run(unsigned workers, enum poll_mode poll)
                 received += race_leg_check(old[i]).received.frames;
             leg_destroy(old[i]);
         }
-        if (published == 1)
-            for (unsigned i = 0; i < SWAPPERS; i++)
-                assert_int_equal(0, pthread_create(&swappers[i], NULL, swapper_main, (void *)(uintptr_t)i));
+        if (published > 1)
+            continue;
+        // A worker that has yet to start would miss it all.
+        assert_true(race_wait(frames_move, NULL));
+        for (unsigned i = 0; i < SWAPPERS; i++)
+            assert_int_equal(0, pthread_create(&swappers[i], NULL, swapper_main, (void *)(uintptr_t)i));
     } while (atomic_load(&swappers_left) > 0 || published < 200);
     for (unsigned i = 0; i < SWAPPERS; i++)
         pthread_join(swappers[i], NULL);
