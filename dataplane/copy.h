@@ -23,6 +23,8 @@ void copy_large_sse(uint8_t *dst, const uint8_t *src, size_t len);
 void copy_large_twice_sse(uint8_t *dst, uint8_t *dst2, const uint8_t *src, size_t len);
 void copy_large_avx2(uint8_t *dst, const uint8_t *src, size_t len);
 void copy_large_twice_avx2(uint8_t *dst, uint8_t *dst2, const uint8_t *src, size_t len);
+void copy_large_avx512(uint8_t *dst, const uint8_t *src, size_t len);
+void copy_large_twice_avx512(uint8_t *dst, uint8_t *dst2, const uint8_t *src, size_t len);
 
 // Guests change their memory while we read it, by design; ThreadSanitizer is
 // told so here and nowhere else.

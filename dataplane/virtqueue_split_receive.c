@@ -95,7 +95,7 @@ static inline bool simple_chain(const struct virtqueue *vq, const struct vring_d
         return false;
     frame_set_single(frame, data + vq->hdr_len, len - vq->hdr_len);
     frame->mbuf = NULL;
-    rte_prefetch0(frame->data);
+    virtqueue_prefetch_source(frame->data, frame->data_len);
     return true;
 }
 
@@ -141,7 +141,7 @@ uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Ato
 
         chain = walk_chain(vq, desc, burst, frame, &walked);
         if (chain == CHAIN_FRAME) {
-            rte_prefetch0(frame->data);
+            virtqueue_prefetch_source(frame->data, frame->data_len);
             bytes += frame->len;
             burst->count++;
             continue;

@@ -45,7 +45,8 @@ struct placement {
     } pieces[LIMIT_FRAME_SEGMENTS];
 };
 
-static void target_open(struct target *target, struct virtqueue *vq, uint16_t want)
+// frames: those that it is opened for, `want` of them.
+static void target_open(struct target *target, struct virtqueue *vq, const struct frame *frames, uint16_t want)
 {
     target->vq = vq;
     target->taken = 0;
@@ -72,7 +73,7 @@ static void target_open(struct target *target, struct virtqueue *vq, uint16_t wa
                          VRING_DESC_F_WRITE))
             slot->len = 0;
         else
-            __builtin_prefetch(slot->host, 1);
+            virtqueue_prefetch_target(slot->host, frames[i].len); // usually the frame that it will get
     }
 }
 
@@ -348,9 +349,9 @@ __attribute__((always_inline)) static inline uint16_t transmit_body(struct virtq
     uint16_t done;
 
     *stop = TRANSMIT_ALL;
-    target_open(&target, vq, count);
+    target_open(&target, vq, &burst->frames[first], count);
     if (tap_vq != NULL)
-        target_open(&tap, tap_vq, count);
+        target_open(&tap, tap_vq, &burst->frames[first], count);
     for (done = 0; done < count; done++) {
         const struct frame *frame = &burst->frames[first + done];
 

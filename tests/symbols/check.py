@@ -32,6 +32,7 @@ HOT: dict[str, dict[str, str]] = {
     },
     'copy_sse.c': {},
     'copy_avx2.c': {},
+    'copy_avx512.c': {},
     'vif_vhost.c': {
         'vif_vhost_(create|destroy|read_state|read_count)': 'the table of functions names them; the device thread calls them',
         'vif_mark_broken': 'once for a ring that can not be',
