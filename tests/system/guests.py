@@ -24,9 +24,9 @@ def resumes(guest: Guest, address: str, deadline: float = 40.0) -> float:
 
 
 def ping_all(guest: Guest, address: str, count: int = 20) -> None:
-    """Each ping is answered."""
-    output = guest.check(f"ping -q -i 0.02 -W 2 -c {count} {address}", 60)
-    assert " 0% packet loss" in output, output
+    """Each ping is answered. One at a time: busybox doesn't wait for the last ones of a series for longer than the others
+    took, and a guest under emulation may need longer for once."""
+    guest.check(f"for i in $(seq {count}); do ping -q -c 1 -W 5 {address} >/dev/null || exit 1; done", 60)
 
 
 def silent(guest: Guest, address: str) -> None:
