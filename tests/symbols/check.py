@@ -24,6 +24,7 @@ HOT: dict[str, dict[str, str]] = {
     'vlan.c': {},
     'virtqueue_split_receive.c': {},
     'virtqueue_split_transmit.c': {},
+    'virtqueue_target.c': {},
     'virtqueue_notify.c': {
         'eventfd_write': 'the interrupt that a guest asked for; non-blocking',
     },

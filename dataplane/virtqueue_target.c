@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Any frame into any buffers of a guest: chains of several descriptors,
+// indirect tables, mergeable buffers, and the frame in pieces. The rare path
+// beside virtqueue_target.h.
+
+#include "virtqueue_target.h"
+
+#include <errno.h>
+
+// Chains of one frame, until it is known to fit.
+struct placement {
+    uint16_t chain_count;
+    uint16_t piece_count;
+    uint16_t walked; // descriptors looked at, those without bytes too
+    struct {
+        uint16_t head;
+        uint32_t len; // bytes written to it
+    } chains[LIMIT_FRAME_SEGMENTS];
+    struct {
+        uint8_t *host;
+        uint32_t len;
+    } pieces[LIMIT_FRAME_SEGMENTS];
+};
+
+// Adds the writable pieces of one chain, up to `want` bytes in all. Returns
+// the bytes it adds, or -EINVAL for a chain that no driver may build: then some
+// of its pieces may stand in the placement.
+static int64_t placement_add_chain(struct placement *placement, struct target *target, uint16_t head, uint32_t want)
+{
+    const struct virtqueue *vq = target->vq;
+    struct virtqueue_table table = virtqueue_table_of_ring(vq);
+    struct vring_desc desc;
+    uint32_t got = 0;
+
+    if (head >= vq->size)
+        return -EINVAL;
+    desc = virtqueue_desc_load(&vq->desc[head]);
+    while (placement->walked < LIMIT_FRAME_SEGMENTS) {
+        uint64_t address;
+        uint32_t left;
+
+        placement->walked++;
+        target->walked++;
+        if (!virtqueue_table_resolve(vq, &table, &desc) || !(desc.flags & VRING_DESC_F_WRITE))
+            return -EINVAL;
+        address = desc.addr;
+        left = desc.len < want - got ? desc.len : want - got;
+        while (left > 0) {
+            uint32_t len = left;
+            uint8_t *host = guest_memory_at(vq->memory, address, &len);
+
+            if (host == NULL || placement->piece_count == LIMIT_FRAME_SEGMENTS)
+                return -EINVAL;
+            placement->pieces[placement->piece_count].host = host;
+            placement->pieces[placement->piece_count++].len = len;
+            address += len;
+            left -= len;
+            got += len;
+        }
+        if (got == want || !(desc.flags & VRING_DESC_F_NEXT))
+            return got;
+        if (!virtqueue_table_next(&table, &desc))
+            return -EINVAL;
+    }
+    return -EINVAL;
+}
+
+// Finds room for len bytes of frame and its header, in one chain or, with
+// mergeable buffers, in as many as it takes. Chains that are none are given
+// back empty. A call ends with the frame or chain that reaches as many
+// descriptors as a burst may have: neither a ring full of bad chains nor one of
+// tiny buffers buys its guest more of the worker. (A burst's bytes fit long
+// before in buffers of a sensible size.)
+static enum transmit_stop placement_find(struct placement *placement, struct target *target, uint32_t len)
+{
+    struct virtqueue *vq = target->vq;
+    uint32_t left = len + vq->hdr_len;
+
+    placement->chain_count = placement->piece_count = placement->walked = 0;
+    while (left > 0) {
+        uint16_t at = target->taken + placement->chain_count;
+        uint16_t head;
+        int64_t got;
+
+        if (at >= target->room)
+            // A whole ring of buffers that is too small for one frame will
+            // never be enough.
+            return placement->chain_count == vq->size ? TRANSMIT_TOO_BIG
+                   : placement->chain_count > 0       ? TRANSMIT_SHORT
+                                                      : TRANSMIT_FULL;
+        if (placement->chain_count == LIMIT_FRAME_SEGMENTS)
+            return TRANSMIT_TOO_BIG;
+        if (placement->chain_count == 0 && target->walked >= LIMIT_BURST_SEGMENTS)
+            return TRANSMIT_FULL; // the next call goes on
+        head = virtqueue_avail(vq, vq->last_avail + at);
+        if (head >= vq->size) {
+            virtqueue_break(vq, "an available descriptor index is beyond the ring");
+            return TRANSMIT_DOWN;
+        }
+        got = placement_add_chain(placement, target, head, left);
+        if (got <= 0) {
+            // Frames of this call before it are in `taken`; it comes right
+            // behind them, so order is kept. Chains of this frame that are
+            // sound are looked at anew.
+            if (placement->chain_count > 0)
+                return TRANSMIT_TOO_BIG;
+            counter_add_relaxed(&vq->bad_chains, 1);
+            target_use(target, head, 0);
+            placement->piece_count = placement->walked = 0; // nothing of it is written to
+            continue;
+        }
+        placement->chains[placement->chain_count].head = head;
+        placement->chains[placement->chain_count++].len = (uint32_t)got;
+        left -= (uint32_t)got;
+        if (left > 0 && !vq->mergeable)
+            return TRANSMIT_TOO_BIG; // the next buffer won't be looked at before this one is used
+    }
+    return TRANSMIT_ALL;
+}
+
+// Reads the frame's segments one after the other.
+struct reader {
+    const struct burst *burst;
+    const uint8_t *data;
+    uint32_t left;
+    uint16_t next;
+};
+
+static void reader_open(struct reader *reader, const struct burst *burst, const struct frame *frame)
+{
+    *reader = (struct reader){burst, frame->data, frame->data_len, frame->segment_first};
+}
+
+static void reader_copy(struct reader *reader, uint8_t *dst, uint32_t len)
+{
+    while (len > 0) {
+        uint32_t part;
+
+        if (reader->left == 0) {
+            const struct frame_segment *segment = &reader->burst->segments[reader->next++];
+
+            reader->data = segment->data;
+            reader->left = segment->len;
+        }
+        part = reader->left < len ? reader->left : len;
+        copy_bytes(dst, reader->data, part);
+        reader->data += part;
+        reader->left -= part;
+        dst += part;
+        len -= part;
+    }
+}
+
+// Copies header and frame into the pieces and uses the chains up.
+static void placement_fill(const struct placement *placement, struct target *target, const struct burst *burst,
+                           const struct frame *frame)
+{
+    struct virtqueue *vq = target->vq;
+    uint8_t header[12];
+    uint32_t header_left = vq->hdr_len;
+    struct reader reader;
+
+    header_fill(header, placement->chain_count);
+    reader_open(&reader, burst, frame);
+    for (uint16_t i = 0; i < placement->piece_count; i++) {
+        uint8_t *host = placement->pieces[i].host;
+        uint32_t len = placement->pieces[i].len;
+        uint32_t part = header_left < len ? header_left : len;
+
+        memcpy(host, header + vq->hdr_len - header_left, part);
+        header_left -= part;
+        reader_copy(&reader, host + part, len - part);
+    }
+    for (uint16_t i = 0; i < placement->chain_count; i++)
+        target_use(target, placement->chains[i].head, placement->chains[i].len);
+}
+
+enum transmit_stop virtqueue_target_put(struct target *target, const struct burst *burst, const struct frame *frame)
+{
+    struct placement placement;
+    enum transmit_stop stop = placement_find(&placement, target, frame->len);
+
+    if (stop == TRANSMIT_ALL)
+        placement_fill(&placement, target, burst, frame);
+    return stop;
+}
+
+enum transmit_stop virtqueue_target_put_both(struct target *target, struct target *tap, const struct burst *burst,
+                                             const struct frame *frame, struct tap_count *counts)
+{
+    uint8_t bytes[LIMIT_FRAME_MAX];
+    struct frame copy = *frame;
+    struct placement placement;
+    struct reader reader;
+    enum transmit_stop stop = placement_find(&placement, target, frame->len);
+
+    if (stop != TRANSMIT_ALL)
+        return stop; // it stays: the tap sees it when it leaves the source's ring
+    reader_open(&reader, burst, frame);
+    reader_copy(&reader, bytes, frame->len);
+    frame_set_single(&copy, bytes, frame->len);
+    placement_fill(&placement, target, burst, &copy);
+    tap_count_stop(counts, virtqueue_target_put(tap, burst, &copy), frame->len);
+    return TRANSMIT_ALL;
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_VIRTQUEUE_TARGET_H
+#define PATCHBAY_VIRTQUEUE_TARGET_H
+
+// Frames to a guest, whatever its ring: virtio 1.2, 5.1.6.3 and 5.1.6.4. The
+// common frame fits into one plain buffer, and that path is here, inline; any
+// other frame and buffers go by virtqueue_target.c.
+//
+// What differs between rings is how available buffers are found
+// (target_open), how one is used up (target_use) and how all of them become
+// visible (target_close).
+
+#include "copy.h"
+#include "virtqueue_split.h"
+
+#include <endian.h>
+
+// The next available chains, looked at ahead of the copies so that their cache
+// misses overlap. A slot is plain when the chain is one writable descriptor in
+// one region, which is what drivers post; len is 0 for any other.
+struct target_slot {
+    uint8_t *host;
+    uint32_t len;
+    uint16_t head;
+};
+
+// A receiver during one call: its ring and how far we are in it. Nothing is
+// published before the end, so rolling a frame back is not advancing.
+struct target {
+    struct virtqueue *vq;
+    uint16_t room;     // chains available at the start
+    uint16_t taken;    // of them used up by frames
+    uint16_t prepared; // slots looked at
+    uint32_t walked;   // descriptors looked at but for those of plain slots
+    struct target_slot slots[LIMIT_BURST_FRAMES];
+};
+
+// frames: those that it is opened for, `want` of them.
+static inline void target_open(struct target *target, struct virtqueue *vq, const struct frame *frames, uint16_t want)
+{
+    target->vq = vq;
+    target->taken = 0;
+    target->walked = 0;
+    target->room = virtqueue_split_waiting(vq);
+    target->prepared = target->room < want ? target->room : want;
+    // The driver was asked for a notification while there was no room.
+    if (unlikely(vq->armed) && target->room > 0)
+        virtqueue_split_disarm(vq);
+    for (uint16_t i = 0; i < target->prepared; i++) {
+        uint16_t head = virtqueue_avail(vq, vq->last_avail + i);
+
+        target->slots[i].head = head;
+        rte_prefetch0(&vq->desc[head & (vq->size - 1)]);
+    }
+    for (uint16_t i = 0; i < target->prepared; i++) {
+        struct target_slot *slot = &target->slots[i];
+        struct vring_desc desc = virtqueue_desc_load(&vq->desc[slot->head & (vq->size - 1)]);
+
+        slot->len = desc.len;
+        slot->host = guest_memory_at(vq->memory, desc.addr, &slot->len);
+        if (unlikely(slot->head >= vq->size || slot->len != desc.len ||
+                     (desc.flags & (VRING_DESC_F_WRITE | VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT)) !=
+                         VRING_DESC_F_WRITE))
+            slot->len = 0;
+        else
+            virtqueue_prefetch_target(slot->host, frames[i].len); // usually the frame that it will get
+    }
+}
+
+// Publishes what was used up.
+static inline void target_close(struct target *target)
+{
+    if (target->taken > 0) {
+        target->vq->last_avail += target->taken;
+        virtqueue_split_publish(target->vq, target->taken);
+    }
+}
+
+// The virtio header of a frame without offloads (virtio 1.2, 5.1.6.1): zeros,
+// and num_buffers where the header has it.
+static inline void header_fill(uint8_t header[12], uint16_t num_buffers)
+{
+    uint32_t tail = htole32((uint32_t)num_buffers << 16);
+
+    memset(header, 0, 8);
+    memcpy(header + 8, &tail, sizeof(tail));
+}
+
+// Writes the header straight into a buffer that has room for it.
+static inline void header_write(const struct virtqueue *vq, uint8_t *host)
+{
+    uint8_t header[12];
+
+    header_fill(header, 1);
+    if (likely(vq->hdr_len == 12))
+        memcpy(host, header, 12);
+    else
+        memcpy(host, header, 10); // virtio 1.2, 5.1.6.1.1: without num_buffers
+}
+
+// Uses the next chain up, with len bytes written to it.
+static inline void target_use(struct target *target, uint16_t id, uint32_t len)
+{
+    virtqueue_split_use(target->vq, target->taken, id, len);
+    target->taken++;
+}
+
+// The frame fits into the plain slot that is next.
+static inline bool target_is_plain(const struct target *target, uint32_t len)
+{
+    return likely(target->taken < target->prepared && target->slots[target->taken].len >= len + target->vq->hdr_len);
+}
+
+static inline void target_use_plain(struct target *target, uint32_t len)
+{
+    target_use(target, target->slots[target->taken].head, len + target->vq->hdr_len);
+}
+
+static inline uint8_t *target_plain_at(struct target *target)
+{
+    uint8_t *host = target->slots[target->taken].host;
+
+    header_write(target->vq, host);
+    return host + target->vq->hdr_len;
+}
+
+// Any frame into any buffers. Its bytes must not change between this and
+// another receiver's copy (see virtqueue_target_put_both).
+enum transmit_stop virtqueue_target_put(struct target *target, const struct burst *burst, const struct frame *frame);
+
+// A frame for two receivers of which at least one isn't plain: it is copied
+// once to a place of our own, so that both get the same bytes.
+enum transmit_stop virtqueue_target_put_both(struct target *target, struct target *tap, const struct burst *burst,
+                                             const struct frame *frame, struct tap_count *counts);
+
+static inline void tap_count_stop(struct tap_count *tap, enum transmit_stop stop, uint32_t len)
+{
+    tap->offered++;
+    switch (stop) {
+    case TRANSMIT_ALL:
+        tap->copied.frames++;
+        tap->copied.bytes += len;
+        break;
+    case TRANSMIT_TOO_BIG:
+        tap->dropped[TAP_DROP_TOO_BIG]++;
+        break;
+    case TRANSMIT_DOWN:
+        tap->dropped[TAP_DROP_DOWN]++;
+        break;
+    default:
+        tap->dropped[TAP_DROP_RING_FULL]++;
+    }
+}
+
+// The body of both transmits; tap is NULL or not at compile time.
+__attribute__((always_inline)) static inline uint16_t transmit_body(struct virtqueue *vq, struct virtqueue *tap_vq,
+                                                                    const struct burst *burst, uint16_t first,
+                                                                    uint16_t count, enum transmit_stop *stop,
+                                                                    struct tap_count *counts)
+{
+    struct target target, tap;
+    uint16_t done;
+
+    *stop = TRANSMIT_ALL;
+    target_open(&target, vq, &burst->frames[first], count);
+    if (tap_vq != NULL)
+        target_open(&tap, tap_vq, &burst->frames[first], count);
+    for (done = 0; done < count; done++) {
+        const struct frame *frame = &burst->frames[first + done];
+
+        if (likely(frame->segment_count == 1 && target_is_plain(&target, frame->len))) {
+            if (tap_vq == NULL) {
+                copy_bytes(target_plain_at(&target), frame->data, frame->len);
+                target_use_plain(&target, frame->len);
+                continue;
+            }
+            if (likely(target_is_plain(&tap, frame->len))) {
+                copy_bytes_twice(target_plain_at(&target), target_plain_at(&tap), frame->data, frame->len);
+                target_use_plain(&target, frame->len);
+                target_use_plain(&tap, frame->len);
+                tap_count_stop(counts, TRANSMIT_ALL, frame->len);
+                continue;
+            }
+            if (tap.taken == tap.room) { // the usual reason: the monitor is slow
+                copy_bytes(target_plain_at(&target), frame->data, frame->len);
+                target_use_plain(&target, frame->len);
+                tap_count_stop(counts, TRANSMIT_FULL, frame->len);
+                continue;
+            }
+        }
+        *stop = tap_vq == NULL ? virtqueue_target_put(&target, burst, frame)
+                               : virtqueue_target_put_both(&target, &tap, burst, frame, counts);
+        if (*stop != TRANSMIT_ALL)
+            break;
+    }
+    target_close(&target);
+    if (tap_vq != NULL)
+        target_close(&tap);
+    return done;
+}
+
+#endif
