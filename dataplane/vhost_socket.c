@@ -191,6 +191,21 @@ out:
     return -err;
 }
 
+bool vhost_socket_is_bound(const char *path)
+{
+    struct sockaddr_un address;
+    bool bound;
+    // Of another type than what listens there, so it can't be accepted.
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return true; // not known: then the attempt says why
+    fill_address(&address, path);
+    bound = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EPROTOTYPE;
+    close(fd);
+    return bound;
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');

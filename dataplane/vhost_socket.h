@@ -24,6 +24,10 @@ int vhost_socket_clear(const char *path, char *reason, size_t reason_size);
 // Sets mode and group of the socket that was just bound to path.
 int vhost_socket_own(const char *path, mode_t mode, gid_t gid, char *reason, size_t reason_size);
 
+// True if a process has a socket at path, false for none and for a stale one.
+// Doesn't disturb it: nothing is there to accept.
+bool vhost_socket_is_bound(const char *path);
+
 // Finds the descriptor of the library's newest connection at path: accepted
 // there, or connected to it. Gives it timeouts, so that a front end that stops
 // in the middle of a message, or reads no replies, can't hold up the thread

@@ -4,6 +4,7 @@
 
 // What the files of the vhost-user vif share. vif_vhost.c: what workers call;
 // vif_vhost_create.c: making and unmaking a vif (device thread);
+// vif_vhost_connect.c: connecting to front ends that listen (a thread of its own);
 // vif_vhost_callbacks.c: connections and messages (librte_vhost's threads);
 // vif_vhost_attach.c: attaching to and detaching from a driver.
 //
@@ -30,6 +31,13 @@ struct vif_vhost {
     LIST_ENTRY(vif_vhost) link; // of all vhost vifs, under the lock of vif_vhost_create.c
     struct vif *vif;
     bool server;
+
+    // vif_vhost_connect.c's, under its lock.
+    LIST_ENTRY(vif_vhost) client_link;
+    bool registered;   // the library knows the path
+    uint64_t next_try; // ms
+    // The connection is over. Set by callbacks.
+    _Atomic bool lost;
 
     // Callbacks only, under `calling`. Held while they wait for the workers, and
     // never by the caller of the library, nor taken by anyone else.
@@ -72,10 +80,24 @@ void vif_vhost_read_state(struct vif *vif, struct vif_state *state);
 void vif_vhost_read_count(struct vif *vif, struct vif_count *count);
 struct vif_vhost *vif_vhost_find(const char *path);
 
+// Makes the path known to the library, with what we offer; flags: RTE_VHOST_USER_*.
+int vif_vhost_register(const struct vif_vhost *vhost, uint64_t flags, char *reason, size_t reason_size);
+
+// Keeps the vif connected to the front end that listens at its path, whenever
+// one does, from now until vif_vhost_disconnect. After that nobody calls back
+// for it. Device thread.
+int vif_vhost_connect(struct vif_vhost *vhost, char *reason, size_t reason_size);
+void vif_vhost_disconnect(struct vif_vhost *vhost);
+// Callbacks: before the library forgets a connection, with no lock held, and
+// after it was forgotten here.
+void vif_vhost_connection_ends(void);
+void vif_vhost_lost(struct vif_vhost *vhost);
+
 // Hands the callbacks to the library. The vif must be findable.
 int vif_vhost_register_callbacks(const char *path);
 // Forgets the connection after the library was told to forget the vif.
 void vif_vhost_forget(struct vif_vhost *vhost);
+bool vif_vhost_is_connected(struct vif_vhost *vhost);
 
 int vif_vhost_wake_open(struct vhost_wake *wake);
 void vif_vhost_wake_close(struct vhost_wake *wake);

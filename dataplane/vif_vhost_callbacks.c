@@ -71,6 +71,16 @@ void vif_vhost_forget(struct vif_vhost *vhost)
     leave(vhost);
 }
 
+bool vif_vhost_is_connected(struct vif_vhost *vhost)
+{
+    bool connected;
+
+    pthread_mutex_lock(&vhost->calling);
+    connected = vhost->vid >= 0;
+    leave(vhost);
+    return connected;
+}
+
 // True if an access of the library's to the front end's memory failed in this
 // thread: that memory is no good until the front end connects anew.
 static void check_truncated(struct vif_vhost *vhost)
@@ -288,11 +298,14 @@ static int new_connection(int vid)
 
 static void destroy_connection(int vid)
 {
-    struct vif_vhost *vhost = enter(vid);
+    struct vif_vhost *vhost;
 
+    vif_vhost_connection_ends();
+    vhost = enter(vid);
     if (vhost != NULL) {
         drop_connection(vhost);
         leave(vhost);
+        vif_vhost_lost(vhost);
     }
 }
 

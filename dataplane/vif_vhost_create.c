@@ -160,13 +160,12 @@ static struct vif_vhost *vhost_new(struct vif *vif, bool server)
     return vhost;
 }
 
-// Makes the path known to the library, with what we offer, and starts it.
-static int start(const struct vif_vhost *vhost, char *reason, size_t reason_size)
+int vif_vhost_register(const struct vif_vhost *vhost, uint64_t flags, char *reason, size_t reason_size)
 {
     const char *path = vhost->vif->target;
     uint64_t offered = 0;
 
-    if (rte_vhost_driver_register(path, vhost->server ? 0 : RTE_VHOST_USER_CLIENT) != 0) {
+    if (rte_vhost_driver_register(path, flags) != 0) {
         snprintf(reason, reason_size, "librte_vhost has no room for another socket, or no file descriptor is left");
         return -ENOSPC;
     }
@@ -177,19 +176,22 @@ static int start(const struct vif_vhost *vhost, char *reason, size_t reason_size
         snprintf(reason, reason_size, "librte_vhost has forgotten %s", path); // not without a bug
         return -EIO;
     }
-    if (rte_vhost_driver_start(path) == 0)
-        return 0;
-    if (vhost->server) {
-        // It failed to bind although we could a moment ago. It has closed its
-        // descriptor and, told to forget the path, would close that number
-        // again and unlink what isn't ours. So it is left alone.
-        lose_path(path);
-        snprintf(reason, reason_size, "librte_vhost could not bind %s: something has just taken its place", path);
-        return -EADDRINUSE;
-    }
-    rte_vhost_driver_unregister(path);
-    snprintf(reason, reason_size, "librte_vhost could not begin to connect to %s", path);
-    return -EIO;
+    return 0;
+}
+
+static int listen_on(const struct vif_vhost *vhost, char *reason, size_t reason_size)
+{
+    const char *path = vhost->vif->target;
+    int err = vif_vhost_register(vhost, 0, reason, reason_size);
+
+    if (err != 0 || rte_vhost_driver_start(path) == 0)
+        return err;
+    // It failed to bind although we could a moment ago. It has closed its
+    // descriptor and, told to forget the path, would close that number
+    // again and unlink what isn't ours. So it is left alone.
+    lose_path(path);
+    snprintf(reason, reason_size, "librte_vhost could not bind %s: something has just taken its place", path);
+    return -EADDRINUSE;
 }
 
 int vif_vhost_create(struct vif *vif, const struct vif_config *config, char *reason, size_t reason_size)
@@ -220,8 +222,10 @@ int vif_vhost_create(struct vif *vif, const struct vif_config *config, char *rea
     vif_vhost_explain(vhost);
     if (server)
         err = vhost_socket_clear(config->target, reason, reason_size);
-    if (err == 0)
-        err = start(vhost, reason, reason_size);
+    else
+        err = vif_vhost_connect(vhost, reason, reason_size);
+    if (err == 0 && server)
+        err = listen_on(vhost, reason, reason_size);
     if (err == 0 && server) {
         err = vhost_socket_own(config->target, config->socket_mode, gid, reason, reason_size);
         if (err != 0)
@@ -241,10 +245,14 @@ void vif_vhost_destroy(struct vif *vif)
 
     if (vhost == NULL)
         return;
-    // Detaches by way of destroy_device, in this thread. After it nobody calls
-    // back for this vif.
-    rte_vhost_driver_unregister(vif->target);
-    vif_vhost_forget(vhost);
+    // Either detaches by way of destroy_device, in this thread. After it nobody
+    // calls back for this vif.
+    if (vhost->server) {
+        rte_vhost_driver_unregister(vif->target);
+        vif_vhost_forget(vhost);
+    } else {
+        vif_vhost_disconnect(vhost);
+    }
     list_remove(vhost);
     vif->private = NULL;
     vhost_free(vhost);

@@ -136,6 +136,41 @@ class Paths(HostCase):
         self.assertEqual(os.stat(path).st_mode, mode)
         os.unlink(path)
 
+    def test_removed_while_it_hangs_up(self) -> None:
+        """The front end goes and the vif is removed at the same time, at every distance from one another."""
+        rounds = 300
+        for turn in range(rounds):
+            path = self.path(f"bye{turn}.sock")
+            with frontend.FrontEnd(path, listen=True) as end:
+                self.accepted("vhost", path)
+                end.connect()
+                end.sync()
+                end.close()
+                later = time.perf_counter() + 0.0006 * turn / rounds
+                while time.perf_counter() < later:
+                    pass
+                self.host.must("rm 5")
+            os.unlink(path)
+
+    def test_a_listener_that_hangs_up_at_once(self) -> None:
+        """It is tried again, a few times a second; a sound one after it is served."""
+        path = self.path("rude.sock")
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.bind(path)
+            rude.listen(1)
+            rude.settimeout(10)
+            self.accepted("vhost", path)
+            start = time.monotonic()
+            for _ in range(5):
+                rude.accept()[0].close()
+            self.assertGreater(time.monotonic() - start, 0.9, "it is tried in a loop without a pause")
+        os.unlink(path)
+        with frontend.FrontEnd(path, listen=True) as end:
+            end.connect()
+            end.start()
+            self.assertTrue(wait_for(lambda: self.host.state(5).link == "up"))
+            self.assertEqual(self.host.numbers("count 5")[4], 5)  # reconnects
+
     def test_removed_while_connected(self) -> None:
         path = self.path("gone.sock")
         for _ in range(5):
