@@ -54,6 +54,30 @@ void stats_vif(struct exchange *exchange, const struct target *target, const str
                     0);
 }
 
+#define STAGE_KEY(symbol, key, help) key,
+static const char *const stage_keys[] = {WORKER_STAGES(STAGE_KEY)};
+
+static json_t *render_stages(const struct worker_count *count)
+{
+    json_t *stages = json_object();
+
+    for (size_t i = 0; i < WORKER_STAGE_COUNT; i++)
+        json_object_set_new(stages, stage_keys[i],
+                            json_pack("{sI sI}", "cycles", (json_int_t)count->stages[i].cycles, "frames",
+                                      (json_int_t)count->stages[i].frames));
+    return stages;
+}
+
+static json_t *render_worker(unsigned worker, const struct worker_count *count)
+{
+    return json_pack("{sI sI sI sI sI sI sI sI sI s{sI sI} so}", "worker", (json_int_t)worker, "core",
+                     (json_int_t)count->core, "loops", (json_int_t)count->loops, "frames", (json_int_t)count->frames,
+                     "busy_cycles", (json_int_t)count->busy_cycles, "empty_cycles", (json_int_t)count->empty_cycles,
+                     "cycles", (json_int_t)count->cycles, "sleeps", (json_int_t)count->sleeps, "sources",
+                     (json_int_t)count->sources, "sampled", "loops", (json_int_t)count->sampled_loops, "frames",
+                     (json_int_t)count->sampled_frames, "stages", render_stages(count));
+}
+
 static json_t *render_workers(void)
 {
     json_t *workers = json_array();
@@ -61,13 +85,8 @@ static json_t *render_workers(void)
     for (unsigned worker = 0; worker < worker_count(); worker++) {
         struct worker_count count;
 
-        if (!worker_read(worker, &count))
-            continue;
-        json_array_append_new(workers, json_pack("{sI sI sI sI sI sI sI sI}", "worker", (json_int_t)worker, "core",
-                                                 (json_int_t)count.core, "loops", (json_int_t)count.loops, "frames",
-                                                 (json_int_t)count.frames, "busy_cycles", (json_int_t)count.busy_cycles,
-                                                 "cycles", (json_int_t)count.cycles, "sleeps", (json_int_t)count.sleeps,
-                                                 "sources", (json_int_t)count.sources));
+        if (worker_read(worker, &count))
+            json_array_append_new(workers, render_worker(worker, &count));
     }
     return workers;
 }

@@ -233,14 +233,25 @@ bool publish_done(uint64_t token);
 
 // ---- workers ----
 
+struct stage_count {
+    uint64_t cycles; // TSC
+    uint64_t frames; // that passed the stage
+};
+
 struct worker_count {
     unsigned core;
     uint64_t loops;
-    uint64_t frames;      // received
-    uint64_t busy_cycles; // of loops that moved at least one frame (TSC)
-    uint64_t cycles;      // since start (TSC)
+    uint64_t frames;       // received
+    uint64_t busy_cycles;  // of loops that moved at least one frame (TSC)
+    uint64_t empty_cycles; // of the others; neither are what it slept
+    uint64_t cycles;       // since start (TSC)
     uint64_t sleeps;
     uint32_t sources; // receive queues that it polls, at rest or not
+    // Of the loops with frames that were measured, see stage.h: their cycles by
+    // stage add up to theirs, so stages / sampled_frames ≈ busy_cycles / frames.
+    uint64_t sampled_loops;
+    uint64_t sampled_frames;
+    struct stage_count stages[WORKER_STAGE_COUNT];
 };
 
 // Any thread.

@@ -211,7 +211,9 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
             break;
         drop(leg, reason, tap, burst, from, at, &tap_count);
     }
+    stage_end(context->measuring, tap != NULL ? WORKER_STAGE_COPY_TAPPED : WORKER_STAGE_COPY, frames);
     flush(vif, frames, bytes);
+    stage_end(context->measuring, WORKER_STAGE_NOTIFY, frames);
     rte_spinlock_unlock(&vif->txq[0].lock);
     counter_add(&end->counters.frames, frames);
     // The leg counts a frame as it is on the wire, without its port's tag.
@@ -219,6 +221,7 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
 out:
     if (tap != NULL) {
         flush(tap->vif, tap_count.copied.frames, tap_count.copied.bytes);
+        stage_end(context->measuring, WORKER_STAGE_NOTIFY, 0); // its frames are counted above
         tap_add(tap, &tap_count);
     }
     return at;
@@ -264,18 +267,22 @@ static uint16_t run_tapped(const struct hop_context *context, struct leg *leg, c
         rte_spinlock_unlock(&tap->vif->txq[0].lock);
         return taken;
     }
-    if (!burst->owned)
+    if (!burst->owned) {
         snapshot(burst, context->scratch->bounce);
+        stage_end(context->measuring, WORKER_STAGE_TAPS, 0);
+    }
     if (!wait) {
         // All of them leave, so the taps can come first: then the receiver may
         // take the memory over and change it (a tag).
         taps_run(context, verdict, burst, burst->count);
+        stage_end(context->measuring, WORKER_STAGE_TAPS, burst->count);
         return deliver_tagged(context, leg, verdict->end, burst, wait);
     }
     burst->keep = burst->owned;
     taken = deliver(context, leg, verdict->end, NULL, burst, wait);
     burst->keep = false;
     taps_run(context, verdict, burst, taken);
+    stage_end(context->measuring, WORKER_STAGE_TAPS, taken);
     return taken;
 }
 
@@ -284,7 +291,10 @@ static uint16_t run_dropped(const struct hop_context *context, struct leg *leg, 
 {
     if (verdict->tap_count > 1 && !burst->owned)
         snapshot(burst, context->scratch->bounce);
-    taps_run(context, verdict, burst, burst->count);
+    if (verdict->tap_count > 0) {
+        taps_run(context, verdict, burst, burst->count);
+        stage_end(context->measuring, WORKER_STAGE_TAPS, burst->count);
+    }
     counter_add(&leg->dropped[verdict->reason], burst->count);
     stall_reset(context->rxq);
     return burst->count;
@@ -308,6 +318,7 @@ uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burs
     uint16_t taken;
 
     judge(leg, &verdict);
+    stage_end(context->measuring, WORKER_STAGE_LOOKUP, 0); // its frames are counted by the worker, at its other end
     if (unlikely(verdict.end == NULL)) {
         taken = run_dropped(context, leg, &verdict, burst);
     } else {

@@ -5,6 +5,7 @@
 // What the dataplane does with the frames of one leg.
 
 #include "leg.h"
+#include "stage.h"
 
 struct wire_table;
 
@@ -21,6 +22,7 @@ struct hop_scratch {
 struct hop_context {
     uint64_t now; // TSC at the start of the loop
     struct vif_rxq *rxq;
+    struct stage_clock *measuring; // NULL: this loop isn't
     // The burst is part of what a shared source received: its frames can't
     // stay behind, whatever the leg says.
     bool shared;

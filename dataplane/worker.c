@@ -42,7 +42,11 @@ static void run_tag(struct worker *worker, const struct source *source, int tag)
         counter_add(&leg->received_bytes, burst_bytes(&worker->part, 0, count));
         counter_add(&leg->dropped[DROP_FULL], count);
     } else {
-        struct hop_context context = {.now = worker->now, .rxq = rxq, .shared = true, .scratch = &worker->scratch};
+        struct hop_context context = {.now = worker->now,
+                                      .rxq = rxq,
+                                      .measuring = worker->measuring,
+                                      .shared = true,
+                                      .scratch = &worker->scratch};
 
         hop_run(&context, leg, &worker->part);
     }
@@ -93,10 +97,14 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     uint64_t bytes;
     uint16_t taken;
 
-    if (vif->ops->receive(vif, source->queue, burst) == 0)
+    if (vif->ops->receive(vif, source->queue, burst) == 0) {
+        stage_end(worker->measuring, WORKER_STAGE_POLL, 0);
         return POLL_EMPTY;
+    }
+    stage_end(worker->measuring, WORKER_STAGE_RECEIVE, burst->count);
     if (likely(source->leg != NULL)) {
-        struct hop_context context = {.now = worker->now, .rxq = rxq, .scratch = &worker->scratch};
+        struct hop_context context = {
+            .now = worker->now, .rxq = rxq, .measuring = worker->measuring, .scratch = &worker->scratch};
 
         taken = hop_run(&context, source->leg, burst);
         bytes = burst_bytes(burst, 0, taken);
@@ -109,7 +117,9 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     }
     counter_add(&rxq->frames, taken);
     counter_add(&rxq->bytes, bytes);
+    stage_end(worker->measuring, WORKER_STAGE_LOOKUP, taken);
     vif->ops->complete(vif, source->queue, burst, taken);
+    stage_end(worker->measuring, WORKER_STAGE_COMPLETE, taken);
     worker->loop_frames += taken;
     return taken > 0 ? POLL_MOVED : POLL_WAITING;
 }
@@ -170,9 +180,11 @@ static void account(struct worker *worker)
     if (worker->loop_frames > 0) {
         counter_add(&worker->frames, worker->loop_frames);
         counter_add(&worker->busy_cycles, now - worker->now);
+        stage_loop_end(&worker->stages, worker->measuring, now, worker->loop_frames);
         worker->loop_frames = 0;
+    } else {
+        counter_add(&worker->empty_cycles, now - worker->now);
     }
-    atomic_store_explicit(&worker->cycles, now - worker->started, memory_order_relaxed);
     worker->now = now;
 }
 
@@ -182,7 +194,8 @@ int worker_main(void *argument)
 
     rte_rcu_qsbr_thread_register(publish_qsbr, worker->index);
     rte_rcu_qsbr_thread_online(publish_qsbr, worker->index);
-    worker->now = worker->started = rte_rdtsc();
+    worker->now = rte_rdtsc();
+    atomic_store_explicit(&worker->started, worker->now, memory_order_relaxed);
     while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
         // Acquire pairs with the publisher's release: the table's contents.
         const struct wire_table *table = atomic_load_explicit(&wire_table_current, memory_order_acquire);
@@ -191,6 +204,7 @@ int worker_main(void *argument)
         worker->table = table;
         if (unlikely(table->serial != worker->table_serial))
             adopt(worker, table);
+        worker->measuring = stage_loop(&worker->stages, worker->now);
         result = poll_all(worker);
         account(worker);
         if (worker->adaptive)

@@ -7,6 +7,7 @@
 
 #include "hop.h"
 #include "publish.h"
+#include "stage.h"
 #include "worker.h"
 
 enum { WORKER_SOURCES_MAX = (LIMIT_VHOST + LIMIT_ETHDEVS) * VIF_QUEUES_MAX };
@@ -21,9 +22,9 @@ struct worker {
     uint64_t table_serial;
     bool yields; // it shares the only CPU with everybody else
     uint64_t loop_frames;
-    uint64_t started;
-    uint64_t waiting_since; // TSC of the first of the loops in a row in which nothing moved; 0: something did
-    uint64_t last_glance;   // TSC of the last look at the queues at rest
+    struct stage_clock *measuring; // stages, in loops that are measured; else NULL
+    uint64_t waiting_since;        // TSC of the first of the loops in a row in which nothing moved; 0: something did
+    uint64_t last_glance;          // TSC of the last look at the queues at rest
     uint32_t active_count;
     uint32_t resting_count;
     const struct source **active; // WORKER_SOURCES_MAX
@@ -32,7 +33,8 @@ struct worker {
     _Alignas(64) _Atomic uint64_t loops;
     _Atomic uint64_t frames;
     _Atomic uint64_t busy_cycles;
-    _Atomic uint64_t cycles;
+    _Atomic uint64_t empty_cycles;
+    _Atomic uint64_t started; // TSC; 0: not yet
     _Atomic uint64_t sleeps;
     _Atomic uint32_t source_count;
     // Set by the worker before it looks at the table a last time and sleeps;
@@ -51,6 +53,7 @@ struct worker {
     int wake_fd; // eventfd
 
     // Big, last.
+    struct stage_clock stages;
     struct burst burst;
     struct burst part; // one tag's frames of a shared source
     uint8_t headers[LIMIT_BURST_FRAMES][18];

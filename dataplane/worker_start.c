@@ -47,6 +47,7 @@ static struct worker *worker_alloc(unsigned index, enum poll_mode poll)
     worker->adaptive = poll == POLL_ADAPTIVE;
     worker->yields = eal_one_cpu();
     worker->rest_after = rte_get_tsc_hz() / 1000000 * REST_AFTER_US;
+    stage_init(&worker->stages, rte_rdtsc());
     worker->active = calloc(WORKER_SOURCES_MAX, sizeof(*worker->active));
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -135,19 +136,23 @@ unsigned worker_count(void)
 bool worker_read(unsigned index, struct worker_count *to)
 {
     const struct worker *worker;
+    uint64_t started;
 
     if (index >= count)
         return false;
     worker = workers[index];
+    started = counter_read(&worker->started);
     *to = (struct worker_count){
         .core = worker->lcore,
         .loops = counter_read(&worker->loops),
         .frames = counter_read(&worker->frames),
         .busy_cycles = counter_read(&worker->busy_cycles),
-        .cycles = counter_read(&worker->cycles),
+        .empty_cycles = counter_read(&worker->empty_cycles),
+        .cycles = started == 0 ? 0 : rte_rdtsc() - started,
         .sleeps = counter_read(&worker->sleeps),
         .sources = atomic_load_explicit((_Atomic uint32_t *)&worker->source_count, memory_order_relaxed),
     };
+    stage_read(&worker->stages, to);
     return true;
 }
 

@@ -38,14 +38,29 @@
     X(RUNT, "runt", "shorter than an Ethernet header")                                     \
     X(GIANT, "giant", "longer than the frame limit")
 
+// Where a worker's cycles go, in the order of a frame's path. The frames of a
+// stage are those that passed it.
+#define WORKER_STAGES(X)                                                                               \
+    X(POLL, "poll", "looking at queues that were empty, beside others that weren't")                   \
+    X(RECEIVE, "receive", "from the source's ring to checked views of frames")                         \
+    X(LOOKUP, "lookup", "the leg, its program and the tags that are popped; all that is counted")      \
+    X(COPY, "copy", "to the end of the leg or into a bump: copied or handed over")                     \
+    X(COPY_TAPPED, "copy_tapped", "to the end and to the leg's only tap in one pass")                  \
+    X(TAPS, "taps", "to taps in a pass of their own, with the snapshot that they need")                \
+    X(NOTIFY, "notify", "telling receivers what they have got, and interrupts if they asked for them") \
+    X(COMPLETE, "complete", "giving the source its buffers back")                                      \
+    X(HOUSEKEEPING, "housekeeping", "between two loops: the table, the report to the publisher, queues at rest")
+
 #define COUNTER_ENUM(prefix, symbol)        prefix##_##symbol,
 #define DROP_ENUM(symbol, key, help)        COUNTER_ENUM(DROP, symbol)
 #define TAP_DROP_ENUM(symbol, key, help)    COUNTER_ENUM(TAP_DROP, symbol)
 #define VIF_DISCARD_ENUM(symbol, key, help) COUNTER_ENUM(VIF_DISCARD, symbol)
+#define STAGE_ENUM(symbol, key, help)       COUNTER_ENUM(WORKER_STAGE, symbol)
 
 enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_REASON_COUNT };
 enum tap_drop_reason { TAP_DROP_REASONS(TAP_DROP_ENUM) TAP_DROP_REASON_COUNT };
 enum vif_discard_reason { VIF_DISCARD_REASONS(VIF_DISCARD_ENUM) VIF_DISCARD_REASON_COUNT };
+enum worker_stage { WORKER_STAGES(STAGE_ENUM) WORKER_STAGE_COUNT };
 
 struct frame_count {
     uint64_t frames;

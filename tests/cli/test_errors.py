@@ -248,7 +248,7 @@ class Usage(CliCase):
 
     def test_stats(self) -> None:
         for wrong in (("--count", "1"), ("--watch=0",), ("--watch=x",), ("--watch=nan",), ("--watch", "1e9"),
-                      ("w1", "--vif", "x"), ("--vif", "a/b"), ("--watch", "--count", "0")):
+                      ("w1", "--vif", "x"), ("--cycles", "w1"), ("--cycles", "--vif", "x"), ("--vif", "a/b"), ("--watch", "--count", "0")):
             self.usage("stats", *wrong)
 
 

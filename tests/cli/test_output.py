@@ -171,6 +171,16 @@ class Stats(Terminal):
         self.model.workers = [{"worker": 0, "core": 3, "loops": 9, "frames": 1000, "busy_cycles": 117000,
                                "cycles": 1000000, "sleeps": 1, "sources": 4}]
 
+    def measured(self, times: int) -> list[dict[str, Any]]:
+        """A worker that was busy for 60 % of its time and slept for 10 %."""
+        stages = {"receive": 20, "lookup": 4, "copy": 60, "taps": 10, "notify": 1, "complete": 4, "housekeeping": 1}
+        passed = {name: {"cycles": 100 * cycles * times, "frames": (25 if name == "taps" else 100) * times}
+                  for name, cycles in stages.items()}
+        return [{"worker": 0, "core": 3, "loops": 640 * times, "frames": 6000 * times, "busy_cycles": 600000 * times,
+                 "empty_cycles": 300000 * times, "cycles": 1000000 * times, "sleeps": times, "sources": 4,
+                 "sampled": {"loops": 10 * times, "frames": 100 * times},
+                 "stages": {"poll": {"cycles": 0, "frames": 0}, **passed}}]
+
     def count_up(self) -> None:
         """Each time it is asked, 1,000 frames more."""
         self.asked = 0
@@ -250,7 +260,99 @@ vif vm1   5  490 B    7  686 B        2  2 monitor, 1 rx_missed, 3 notified
         rates = [line.split("  ")[2] for line in lines if "  a→b  " in line]
         self.assertEqual(["in 0 fps 0 bit/s"], rates)
 
-    def test_watch_ends_with_the_daemon(self) -> None:
+    CYCLES = """\
+STAGE         CYCLES A FRAME    SHARE   FRAMES
+receive                 20.0   20.0 %  100.0 %
+lookup                   4.0    4.0 %  100.0 %
+copy                    60.0   60.0 %  100.0 %
+taps                    10.0   10.0 %   25.0 %
+notify                   1.0    1.0 %  100.0 %
+complete                 4.0    4.0 %  100.0 %
+housekeeping             1.0    1.0 %  100.0 %
+all                    100.0  100.0 %
+measured: 10 of 640 loops
+"""
+
+    def test_cycles(self) -> None:
+        self.model.workers = self.measured(1)
+        self.assertEqual("worker 0 on core 3: 6,000 frames, 100.0 cycles a frame; busy 60.0 %, empty polls 30.0 %, "
+                         "asleep 10.0 %\n" + self.CYCLES, self.ok("stats", "--cycles"))
+        self.assertEqual(self.model.workers, self.json("stats", "--cycles")["workers"])
+        # Before the first measured loop, and of a daemon that knows nothing of it.
+        for stage in self.model.workers[0]["stages"].values():
+            stage.update(cycles=0, frames=0)
+        self.model.workers[0]["sampled"] = {"loops": 0, "frames": 0}
+        self.assertIn("no loop with frames was measured yet", self.ok("stats", "--cycles"))
+        del self.model.workers[0]["stages"]
+        self.assertIn("upgrade patchbayd", self.refused(4, "stats", "--cycles"))
+
+    def test_watch_cycles(self) -> None:
+        """Rates and cycles are of the interval, not of the time before it."""
+        self.asked = 0
+
+        def answer() -> dict[str, Any]:
+            self.asked += 1
+            return {"workers": self.measured(self.asked ** 2)}
+
+        self.daemon.overrides["GET /v1/stats"] = answer
+        lines = self.ok("stats", "--cycles", "--watch", "0.1", "--count", "2").splitlines()
+        self.assertEqual(2, len(lines))
+        for line in lines:
+            self.assertRegex(line, r"^\d\d:\d\d:\d\d  worker 0  [\d.]+ kfps, 100.0 cycles a frame: receive 20.0, lookup 4.0, "
+                                   r"copy 60.0, taps 10.0, notify 1.0, complete 4.0, housekeeping 1.0; busy 60.0 %, "
+                                   r"empty polls 30.0 %, asleep 10.0 %$")
+        self.asked = 0
+        written = self.on_terminal("stats", "--cycles", "--watch=0.1", "--count", "1").replace("\r\n", "\n")
+        self.assertIn(self.CYCLES.replace("10 of 640", "30 of 1,920"), written)
+
+    def restart(self, away: int, counts: list[int]) -> None:
+        """The daemon answers with the counts in turn; between the second and the third it is started anew, and hangs
+        up on as many requests as `away` meanwhile."""
+        self.asked, left = 0, away
+
+        def version() -> dict[str, Any]:
+            return {"daemon": "0.1.0", "api": self.model.api, "instance": "one" if self.asked <= 2 else "two"}
+
+        def answer() -> Any:
+            nonlocal left
+            if self.asked == 2 and left > 0:
+                left -= 1
+                return 200, None
+            self.asked += 1
+            return wire_stats(counts[self.asked - 1])
+
+        self.daemon.overrides["GET /v1/version"] = version
+        self.daemon.overrides["GET /v1/networks/default/wires/w1/stats"] = answer
+
+    def test_watch_goes_on_after_a_restart(self) -> None:
+        for away in (0, 1, 5):
+            with self.subTest(away=away):
+                # What is counted since looks like progress: 5,000 is more than 2,000.
+                self.restart(away, [1000, 2000, 5000, 5000, 5000])
+                result = self.run_cli("stats", "w1", "--watch", "0.05", "--count", "3")
+                self.assertEqual(0, result.code, result.err)
+                lines = [line for line in result.out.splitlines() if "  a→b  " in line or "restarted" in line]
+                self.assertEqual(4, len(lines), result.out)
+                self.assertNotIn(" in 0 fps", lines[0])
+                self.assertRegex(lines[1], r"^\d\d:\d\d:\d\d  patchbayd was restarted: no rates for [\d.]+ s$")
+                for line in lines[2:]:
+                    self.assertIn("  in 0 fps", line)
+                # A connection that was kept and is hung up on is tried once more by libcurl itself.
+                self.assertEqual(1 if away > 1 else 0, result.err.count("waiting for patchbayd"), result.err)
+
+    def test_a_gap_in_json_and_on_a_terminal(self) -> None:
+        self.restart(2, [1000, 2000, 7, 8, 9])
+        output = self.run_cli("stats", "w1", "--watch", "0.05", "--count", "2", "--json").out
+        samples = [json.loads(line) for line in output.splitlines()]
+        self.assertEqual([wire_stats(2000), {"gap": samples[1]["gap"]}, wire_stats(8)], samples)
+        self.assertEqual("two", samples[1]["gap"]["instance"])
+        self.assertGreater(samples[1]["gap"]["seconds"], 0)
+        self.restart(0, [1000, 2000, 7, 8, 9])
+        written = self.on_terminal("stats", "w1", "--watch=0.05", "--count", "3")
+        self.assertEqual(3, written.count("\033[H\033[2J"))
+        self.assertEqual(3, written.count("patchbayd was restarted"))  # as it is seen, and above each table since
+
+    def test_watch_ends_with_the_wire(self) -> None:
         self.model.wire_stats["w1"] = wire_stats(1)
         self.daemon.overrides["GET /v1/networks/default/wires/w1/stats"] = iter(
             [wire_stats(1), (404, {"error": {"code": "NotFound", "message": "gone"}})]).__next__

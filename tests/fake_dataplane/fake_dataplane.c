@@ -481,6 +481,9 @@ bool worker_read(unsigned worker, struct worker_count *count)
     memset(count, 0, sizeof(*count));
     pthread_mutex_lock(&fake_lock);
     count->core = 1;
+    count->sampled_loops = 3;
+    for (unsigned i = 0; i < WORKER_STAGE_COUNT; i++)
+        count->stages[i] = (struct stage_count){.cycles = 100 + i, .frames = i};
     count->sources = fake.vif_count;
     pthread_mutex_unlock(&fake_lock);
     return true;

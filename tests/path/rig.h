@@ -11,6 +11,7 @@
 // the TSC.
 
 #include "dataplane/leg.h"
+#include "dataplane/stage.h"
 #include "dataplane/wire_table.h"
 #include "tests/virtqueue/driver.h"
 
@@ -101,6 +102,12 @@ uint32_t frame_number(const uint8_t *bytes, uint32_t len);
 void rig_publish(const struct table_entry *entries, size_t count);
 // One loop of the worker, at rig_now. Returns the number of frames it moved.
 uint64_t rig_poll(void);
+
+// The same by the machine's own clock, with all that the worker counts of its
+// loops. rig_measure begins anew; seed: of which loops are measured by stage.
+void rig_measure(uint64_t seed);
+uint64_t rig_loop(void);
+void rig_worker_read(struct worker_count *count);
 
 // The transmit queue's lock, as another worker would take it.
 bool txq_try(struct vif *vif);

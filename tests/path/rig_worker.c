@@ -102,3 +102,36 @@ uint64_t rig_poll(void)
     say_quiescent();
     return moved;
 }
+
+void rig_measure(uint64_t seed)
+{
+    atomic_store(&worker->loops, 0);
+    atomic_store(&worker->frames, 0);
+    atomic_store(&worker->busy_cycles, 0);
+    atomic_store(&worker->empty_cycles, 0);
+    stage_init(&worker->stages, seed);
+}
+
+uint64_t rig_loop(void)
+{
+    uint64_t before = atomic_load(&worker->frames);
+
+    worker->now = rte_rdtsc(); // what the test did meanwhile is no work of the worker
+    worker->measuring = stage_loop(&worker->stages, worker->now);
+    (void)poll_all(worker);
+    account(worker);
+    worker->measuring = NULL; // of rig_poll nothing is measured
+    say_quiescent();
+    return atomic_load(&worker->frames) - before;
+}
+
+void rig_worker_read(struct worker_count *count)
+{
+    *count = (struct worker_count){
+        .loops = atomic_load(&worker->loops),
+        .frames = atomic_load(&worker->frames),
+        .busy_cycles = atomic_load(&worker->busy_cycles),
+        .empty_cycles = atomic_load(&worker->empty_cycles),
+    };
+    stage_read(&worker->stages, count);
+}

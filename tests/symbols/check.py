@@ -19,6 +19,7 @@ HOT: dict[str, dict[str, str]] = {
         'wire_table_current': 'data: the one pointer a loop begins with',
         'rte_rcu_qsbr_thread_(un)?register': 'at the start and the end of a worker',
     },
+    'stage.c': {},
     'hop.c': {},
     'tap.c': {},
     'vlan.c': {},

@@ -5,6 +5,7 @@
 """
 from __future__ import annotations
 
+import json
 import statistics
 import time
 import unittest
@@ -51,6 +52,49 @@ class Lossless(Case):
         stats = self.account(result)
         self.assertEqual(stats["a_to_b"]["delivered"]["bytes"], port(result, "b")["rx_bytes"])
         self.assertEqual(self.daemon.wire_state("w1")["path"], ["a", "b"])
+
+    def test_cycles(self) -> None:
+        """The stages that the daemon measures add up to what it is busy, a frame; the CLI shows them."""
+        for name in ("a", "b", "mon"):
+            self.daemon.plug(name)
+        self.daemon.wire("w1", "a", "b", **PATIENT)
+        self.daemon.tee("w1", "ids", port="mon")
+        traffic = Traffic(self, self.daemon, ["mon", "a", "b"], ["a>b"], monitors=["mon"])
+
+        def worker() -> Any:
+            return json.loads(self.daemon.cli("stats", "--cycles", "--json", check=True).out)["workers"][0]
+
+        def interval() -> tuple[float, float]:
+            before = worker()
+            # Enough of them that one loop in which the worker lost its core is no great part.
+            after = wait_for("2,000 loops are measured", lambda: (now := worker())["sampled"]["loops"] >=
+                             before["sampled"]["loops"] + 2000 and now, 60)
+            grown = {key: after[key] - before[key] for key in ("frames", "busy_cycles")}
+            stages = sum(after["stages"][name]["cycles"] - before["stages"][name]["cycles"] for name in after["stages"])
+            return (grown["busy_cycles"] / grown["frames"],
+                    stages / (after["sampled"]["frames"] - before["sampled"]["frames"]))
+
+        def alike() -> tuple[float, float]:
+            busy, stages = interval()
+            assert 0.8 < stages / busy < 1.25, f"the stages add up to {stages:.1f} cycles a frame of {busy:.1f}"
+            return busy, stages
+
+        # Other programs disturb both: a quiet interval must come.
+        busy, stages = wait_for("the stages add up", alike, 120)
+        say(f"busy {busy:.1f} cycles a frame, the stages' sum {stages:.1f}")
+        lines = self.daemon.cli("stats", "--cycles", "--watch", "0.5", "--count", "2", check=True).out.splitlines()
+        self.assertEqual(len(lines), 2)
+        for line in lines:
+            self.assertRegex(line, r"worker 0  [\d.]+ \w?fps, [\d.]+ cycles a frame: (poll [\d.]+, )?receive [\d.]+, lookup .*"
+                                   r"copy_tapped [\d.]+.*complete [\d.]+, housekeeping [\d.]+; busy [\d.]+ %, empty polls")
+        table = self.daemon.cli("stats", "--cycles", check=True).out
+        self.assertRegex(table, r"(?m)^all +[\d.]+ +100\.0 %$")
+        check_lossless(traffic.stop())
+        last = worker()
+        # At rest nothing moves any more, and every frame that was measured passed these.
+        self.assertEqual(last, {**worker(), **{key: last[key] for key in ("cycles", "empty_cycles", "loops", "sleeps")}})
+        for name in ("receive", "lookup", "complete", "housekeeping"):
+            self.assertGreaterEqual(last["stages"][name]["frames"], last["sampled"]["frames"], name)
 
     def test_tap(self) -> None:
         for name in ("a", "b", "mon"):

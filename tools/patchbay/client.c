@@ -145,11 +145,13 @@ int client_send(struct client *client, const char *method, const char *path, con
     curl_slist_free_all(headers);
     int code = EXIT_DONE;
     if (outcome == CURLE_OPERATION_TIMEDOUT) {
-        output_complain("patchbayd did not answer within %u s (--timeout).%s", client->timeout_s,
-                        strcmp(method, "GET") == 0 ? "" : " It may still make the change: see `patchbay show`.");
+        if (!client->quiet)
+            output_complain("patchbayd did not answer within %u s (--timeout).%s", client->timeout_s,
+                            strcmp(method, "GET") == 0 ? "" : " It may still make the change: see `patchbay show`.");
         code = EXIT_UNREACHED;
     } else if (outcome != CURLE_OK) {
-        client_explain_unreached(client, *problem != '\0' ? problem : curl_easy_strerror(outcome));
+        if (!client->quiet)
+            client_explain_unreached(client, *problem != '\0' ? problem : curl_easy_strerror(outcome));
         code = EXIT_UNREACHED;
     } else {
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);

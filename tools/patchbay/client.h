@@ -19,6 +19,7 @@ struct command;
 struct client {
     const char *socket; // path; not owned
     unsigned timeout_s; // for one request
+    bool quiet;         // that it can't be reached isn't explained
     bool json;          // refusals are also written as JSON on standard output
     // Whose requests these are: hints name its options only. NULL: none.
     const struct command *command;

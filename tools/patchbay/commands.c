@@ -116,6 +116,7 @@ static const struct option_spec port_options[] = {
 static const struct option_spec label_options[] = {LABEL, END};
 static const struct option_spec stats_options[] = {
     {"vif", "VIF", "of this vif", false},
+    {"cycles", NULL, "where the workers' cycles go: cycles a frame by stage, time without frames", false},
     {"watch", "[SECONDS]", "rates, again and again (every second)", false},
     {"count", "N", "with --watch: end after N intervals", false},
     END,
@@ -178,7 +179,12 @@ const struct command commands[] = {
      "in "
      "detail.",
      show_run},
-    {"stats", "[WIRE]", NULL, stats_options, "show counters", "Without WIRE or --vif, a line a wire and the workers.",
+    {"stats", "[WIRE]", NULL, stats_options, "show counters",
+     "Without WIRE or --vif, a line a wire and the workers. --watch goes on when patchbayd is restarted: it says so, "
+     "waits "
+     "for it and gives no rates for the time between; with --json such a gap is a line {\"gap\": {\"seconds\", "
+     "\"instance\"}}. --cycles has the stages of a frame's path as the daemon measures them, in one of 64 loops; see "
+     "docs/performance.md.",
      stats_run},
     {"version", "", NULL, NULL, "show the versions of patchbay and patchbayd", "", version_run},
     {"help", "[COMMAND...]", NULL, NULL, "explain commands", "", help_run},

@@ -44,7 +44,7 @@ _patchbay_flags() {
     "port ls") flags="--names" ;;
     "network add") flags="--label" ;;
     "network ls") flags="--names" ;;
-    "stats") flags="--vif --watch --count" ;;
+    "stats") flags="--vif --cycles --watch --count" ;;
     esac
 }
 

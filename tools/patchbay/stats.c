@@ -9,18 +9,10 @@
 #include "verbs.h"
 
 #include <err.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-// What is counted, once: the rows, and the JSON that they are made of.
-struct sample {
-    struct stats stats;
-    json_t *json;      // owned
-    const char *title; // "" for none
-};
 
 static double now_s(void)
 {
@@ -29,7 +21,7 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static int sample_vif(struct call *call, struct sample *sample)
+static int sample_vif(struct call *call, struct stats_sample *sample)
 {
     struct reply reply = {0};
     const char *path = client_path("vifs", command_option(call, "vif"), "stats", NULL);
@@ -42,7 +34,7 @@ static int sample_vif(struct call *call, struct sample *sample)
     return code;
 }
 
-static int sample_wire(struct call *call, struct sample *sample)
+static int sample_wire(struct call *call, struct stats_sample *sample)
 {
     const char *wire = command_argument(call, 0);
     struct reply reply = {0};
@@ -60,7 +52,7 @@ static int sample_wire(struct call *call, struct sample *sample)
     return code;
 }
 
-static int sample_all(struct call *call, struct sample *sample)
+static int sample_all(struct call *call, struct stats_sample *sample)
 {
     struct reply reply = {0};
     json_t *wires = NULL, *counters = json_array(), *wire;
@@ -98,69 +90,70 @@ static int sample_all(struct call *call, struct sample *sample)
     return code;
 }
 
-static int take_sample(struct call *call, struct sample *sample)
+static int sample_cycles(struct call *call, struct stats_sample *sample)
 {
-    *sample = (struct sample){.title = ""};
-    int code = command_has(call, "vif")            ? sample_vif(call, sample)
-               : command_argument(call, 0) != NULL ? sample_wire(call, sample)
-                                                   : sample_all(call, sample);
-    sample->stats.at_s = now_s();
+    struct reply reply = {0};
+    int code = client_do(&call->client, "GET", client_path("stats", NULL), NULL, 0, &reply);
+    if (code == EXIT_DONE) {
+        stats_add_workers(&sample->stats, reply.body);
+        sample->json = json_incref(reply.body);
+    }
+    client_clear(&reply);
+    for (size_t i = 0; code == EXIT_DONE && i < sample->stats.worker_count; i++) {
+        if (sample->stats.workers[i].stage_count > 0)
+            continue;
+        output_complain("this daemon doesn't measure its cycles by stage: upgrade patchbayd");
+        code = EXIT_UNSUPPORTED;
+    }
     return code;
 }
 
-static void print_sample(const struct call *call, const struct sample *now, const struct sample *before)
+// Which run of the daemon answers: its counters are of this run alone.
+static int sample_instance(struct call *call, struct stats_sample *sample)
 {
-    if (call->json) {
-        output_json(now->json);
-        return;
-    }
-    if (before != NULL && !output.terminal) {
-        stats_print_lines(&now->stats, &before->stats);
-        return;
-    }
-    // Home, and clear all: what is drawn over itself must not leave rests of
-    // rows that are gone.
-    if (before != NULL)
-        printf("\033[H\033[2J");
+    struct reply reply = {0};
+    int code = client_do(&call->client, "GET", client_path("version", NULL), NULL, 0, &reply);
+    if (code == EXIT_DONE)
+        strlcpy(sample->instance, field_text(reply.body, "instance", ""), sizeof(sample->instance));
+    client_clear(&reply);
+    return code;
+}
+
+static const struct stats_kind counters = {stats_print, stats_print_lines};
+static const struct stats_kind cycles = {stats_print_cycles, stats_print_cycles_lines};
+
+static int take_counters(struct call *call, struct stats_sample *sample)
+{
+    if (command_has(call, "cycles"))
+        return sample_cycles(call, sample);
+    if (command_has(call, "vif"))
+        return sample_vif(call, sample);
+    return command_argument(call, 0) != NULL ? sample_wire(call, sample) : sample_all(call, sample);
+}
+
+int stats_take(struct call *call, struct stats_sample *sample)
+{
+    *sample = (struct stats_sample){.title = "", .kind = command_has(call, "cycles") ? &cycles : &counters};
+    int code = take_counters(call, sample);
+    sample->stats.at_s = now_s();
+    // After the counters: if the daemon was restarted in between, this sample
+    // passes for one of the new run, whose next one then only counts too little.
+    if (code == EXIT_DONE && command_has(call, "watch"))
+        code = sample_instance(call, sample);
+    return code;
+}
+
+void stats_drop(struct stats_sample *sample)
+{
+    json_decref(sample->json);
+    stats_disown(&sample->stats);
+}
+
+void stats_print_sample(const struct stats_sample *now, const struct stats_sample *before)
+{
     if (*now->title != '\0')
         printf("%s\n\n", now->title);
-    stats_print(&now->stats, before == NULL ? NULL : &before->stats);
-}
-
-static void sleep_s(double seconds)
-{
-    struct timespec rest = {.tv_sec = (time_t)seconds};
-    rest.tv_nsec = (long)((seconds - (double)rest.tv_sec) * 1e9);
-    while (nanosleep(&rest, &rest) != 0 && errno == EINTR)
-        continue;
-}
-
-// Rates again and again; rounds 0: until interrupted.
-static int watch(struct call *call, double seconds, long long rounds)
-{
-    struct sample before = {0}, now;
-    int code = take_sample(call, &before);
-    stats_own(&before.stats);
-    for (long long round = 1; code == EXIT_DONE; round++) {
-        // What a round needs of the text pool is gone with it; only the
-        // counters themselves live until the next.
-        size_t mark = text_mark();
-        sleep_s(seconds);
-        code = take_sample(call, &now);
-        if (code == EXIT_DONE)
-            print_sample(call, &now, &before);
-        json_decref(before.json);
-        stats_disown(&before.stats);
-        before = now;
-        stats_own(&before.stats);
-        text_release(mark);
-        // output_finish tells of what could not be written.
-        if (round == rounds || fflush(stdout) != 0)
-            break;
-    }
-    json_decref(before.json);
-    stats_disown(&before.stats);
-    return code;
+    now->kind->print(&now->stats, before == NULL ? NULL : &before->stats);
 }
 
 int stats_run(struct call *call)
@@ -173,6 +166,8 @@ int stats_run(struct call *call)
         return command_misused(call->command, "\"%s\" can't be the name of a vif", text_clean(vif));
     if (vif != NULL && command_argument(call, 0) != NULL)
         return command_misused(call->command, "of a wire or of a vif, not of both");
+    if (command_has(call, "cycles") && (vif != NULL || command_argument(call, 0) != NULL))
+        return command_misused(call->command, "--cycles is of the workers, which serve all wires and vifs");
     if (command_argument(call, 0) != NULL && change_name(call, 0, "wire") == NULL)
         return EXIT_USAGE;
     if (count != NULL && !command_has(call, "watch"))
@@ -187,11 +182,13 @@ int stats_run(struct call *call)
                                    text_clean(interval));
     }
     if (command_has(call, "watch"))
-        return watch(call, seconds, rounds);
-    struct sample sample;
-    int code = take_sample(call, &sample);
-    if (code == EXIT_DONE)
-        print_sample(call, &sample, NULL);
+        return stats_watch(call, seconds, rounds);
+    struct stats_sample sample;
+    int code = stats_take(call, &sample);
+    if (code == EXIT_DONE && call->json)
+        output_json(sample.json);
+    else if (code == EXIT_DONE)
+        stats_print_sample(&sample, NULL);
     json_decref(sample.json);
     return code;
 }

@@ -14,8 +14,7 @@ struct rates {
     double in_frames, in_bits, out_frames, out_bits, dropped;
 };
 
-// What a counter grew by. One that shrank was started anew meanwhile.
-static uint64_t grown_by(uint64_t now, uint64_t before)
+uint64_t stats_grown_by(uint64_t now, uint64_t before)
 {
     return now >= before ? now - before : now;
 }
@@ -39,11 +38,11 @@ static bool rates_of(const struct stats *now, const struct stats *before, size_t
     double seconds = now->at_s - before->at_s;
     if (was == NULL || seconds <= 0)
         return false;
-    rates->in_frames = (double)grown_by(row->in_frames, was->in_frames) / seconds;
-    rates->in_bits = (double)grown_by(row->in_bytes, was->in_bytes) / seconds * 8;
-    rates->out_frames = (double)grown_by(row->out_frames, was->out_frames) / seconds;
-    rates->out_bits = (double)grown_by(row->out_bytes, was->out_bytes) / seconds * 8;
-    rates->dropped = (double)grown_by(row->dropped, was->dropped) / seconds;
+    rates->in_frames = (double)stats_grown_by(row->in_frames, was->in_frames) / seconds;
+    rates->in_bits = (double)stats_grown_by(row->in_bytes, was->in_bytes) / seconds * 8;
+    rates->out_frames = (double)stats_grown_by(row->out_frames, was->out_frames) / seconds;
+    rates->out_bits = (double)stats_grown_by(row->out_bytes, was->out_bytes) / seconds * 8;
+    rates->dropped = (double)stats_grown_by(row->dropped, was->dropped) / seconds;
     return true;
 }
 
@@ -104,9 +103,9 @@ static void print_workers(const struct stats *now, const struct stats *before)
     for (size_t i = 0; i < now->worker_count; i++) {
         const struct stats_worker *worker = &now->workers[i];
         const struct stats_worker *was = before != NULL && i < before->worker_count ? &before->workers[i] : NULL;
-        uint64_t frames = grown_by(worker->frames, was == NULL ? 0 : was->frames);
-        uint64_t busy = grown_by(worker->busy_cycles, was == NULL ? 0 : was->busy_cycles);
-        uint64_t cycles = grown_by(worker->cycles, was == NULL ? 0 : was->cycles);
+        uint64_t frames = stats_grown_by(worker->frames, was == NULL ? 0 : was->frames);
+        uint64_t busy = stats_grown_by(worker->busy_cycles, was == NULL ? 0 : was->busy_cycles);
+        uint64_t cycles = stats_grown_by(worker->cycles, was == NULL ? 0 : was->cycles);
         double seconds = was == NULL ? 0 : now->at_s - before->at_s;
         struct libscols_line *line = output_line(table, NULL);
         output_cell(line, 0, text_format("%llu", (unsigned long long)worker->worker), NULL);
@@ -131,13 +130,19 @@ void stats_print(const struct stats *now, const struct stats *before)
     }
 }
 
-void stats_print_lines(const struct stats *now, const struct stats *before)
+const char *stats_clock(void)
 {
     char clock[16] = "";
     time_t seconds = time(NULL);
     struct tm local;
     if (localtime_r(&seconds, &local) != NULL)
         strftime(clock, sizeof(clock), "%H:%M:%S", &local);
+    return text_format("%s", clock);
+}
+
+void stats_print_lines(const struct stats *now, const struct stats *before)
+{
+    const char *clock = stats_clock();
     for (size_t i = 0; i < now->row_count; i++) {
         const struct stats_row *row = &now->rows[i];
         struct rates rates;

@@ -133,6 +133,21 @@ void stats_add_vif(struct stats *stats, const json_t *counters)
     }
 }
 
+static void add_stages(struct stats_worker *worker, const json_t *stages)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)stages, key, value)
+    {
+        if (worker->stage_count == STATS_STAGES_MAX)
+            return;
+        struct stats_stage *stage = &worker->stages[worker->stage_count++];
+        strlcpy(stage->name, key, sizeof(stage->name));
+        stage->cycles = field_count(value, "cycles");
+        stage->frames = field_count(value, "frames");
+    }
+}
+
 void stats_add_workers(struct stats *stats, const json_t *counters)
 {
     for (size_t i = 0; i < field_size(counters, "workers"); i++) {
@@ -144,10 +159,14 @@ void stats_add_workers(struct stats *stats, const json_t *counters)
             .loops = field_count(worker, "loops"),
             .frames = field_count(worker, "frames"),
             .busy_cycles = field_count(worker, "busy_cycles"),
+            .empty_cycles = field_count(worker, "empty_cycles"),
             .cycles = field_count(worker, "cycles"),
             .sleeps = field_count(worker, "sleeps"),
             .sources = field_count(worker, "sources"),
+            .sampled_loops = field_count(worker, "sampled.loops"),
+            .sampled_frames = field_count(worker, "sampled.frames"),
         };
+        add_stages(&stats->workers[stats->worker_count - 1], field_get(worker, "stages"));
     }
 }
 
