@@ -67,8 +67,8 @@ class Lossless(Case):
         def interval() -> tuple[float, float]:
             before = worker()
             # Enough of them that one loop in which the worker lost its core is no great part.
-            after = wait_for("2,000 loops are measured", lambda: (now := worker())["sampled"]["loops"] >=
-                             before["sampled"]["loops"] + 2000 and now, 60)
+            after = wait_for("1,000 loops are measured", lambda: (now := worker())["sampled"]["loops"] >=
+                             before["sampled"]["loops"] + 1000 and now, 60)
             grown = {key: after[key] - before[key] for key in ("frames", "busy_cycles")}
             stages = sum(after["stages"][name]["cycles"] - before["stages"][name]["cycles"] for name in after["stages"])
             return (grown["busy_cycles"] / grown["frames"],
@@ -76,7 +76,7 @@ class Lossless(Case):
 
         def alike() -> tuple[float, float]:
             busy, stages = interval()
-            assert 0.8 < stages / busy < 1.25, f"the stages add up to {stages:.1f} cycles a frame of {busy:.1f}"
+            assert 0.75 < stages / busy < 1.33, f"the stages add up to {stages:.1f} cycles a frame of {busy:.1f}"
             return busy, stages
 
         # Other programs disturb both: a quiet interval must come.
