@@ -8,6 +8,7 @@
 #include "attachment.h"
 
 #include "eal.h"
+#include "offload.h"
 #include "sigbus.h"
 
 #include <errno.h>
@@ -159,6 +160,7 @@ static int load_ring(struct attachment *attachment, unsigned ring, bool enabled,
     vq->event_idx = features & (1ULL << VIRTIO_RING_F_EVENT_IDX);
     vq->indirect = features & (1ULL << VIRTIO_RING_F_INDIRECT_DESC);
     vq->mergeable = features & (1ULL << VIRTIO_NET_F_MRG_RXBUF);
+    vq->offloads = ring % 2 == 0 ? offload_to_guest(features) : offload_from_guest(features);
     vq->enabled = enabled;
     if (rte_vhost_get_vring_base(attachment->vid, ring, &vq->last_avail, &vq->last_used) != 0) {
         snprintf(reason, reason_size, "ring %u has no index yet", ring);

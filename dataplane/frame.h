@@ -21,8 +21,8 @@ struct frame_segment {
 };
 
 // What the sender left for the receiver to complete; virtio 1.2, 5.1.6. The
-// source has checked it against the frame; the receiver's engine rebuilds its
-// own header from it. All zero: nothing. Valid only where burst.offloads.
+// source has checked it against the frame (offload_check); the receiver's engine
+// rebuilds its own header from it. All zero: nothing. Valid only where burst.offloads.
 struct frame_offload {
     uint8_t flags; // VIRTIO_NET_HDR_F_NEEDS_CSUM or 0
     uint8_t gso_type;
@@ -30,12 +30,13 @@ struct frame_offload {
     uint16_t gso_size;
     uint16_t csum_start;
     uint16_t csum_offset;
+    uint8_t wants; // enum offload: what a receiver must be able to do to get it so
 };
 
 struct frame {
     const uint8_t *data; // of the first segment
     uint32_t data_len;   // bytes in the first segment
-    uint32_t len;        // bytes in all; LIMIT_FRAME_MIN … LIMIT_FRAME_MAX
+    uint32_t len;        // bytes in all; LIMIT_FRAME_MIN … LIMIT_FRAME_MAX, or LIMIT_FRAME_GSO_MAX if to be segmented
     // Segments in all, ≥ 1. The second and later ones stand in the burst's
     // segments, from segment_first on.
     uint16_t segment_count;
@@ -51,7 +52,7 @@ struct burst {
     uint16_t count;         // frames
     uint16_t segment_count; // used entries of segments
     bool owned;             // the frames are mbufs: their bytes don't change under us
-    bool offloads;          // some frame.offload isn't zero
+    uint8_t offloads;       // what frames want (enum offload), all of them together; 0: frame.offload isn't valid
     // Set by the worker: an ethdev's transmit takes a reference of its own on
     // every mbuf, so that the taps can read the frames after it.
     bool keep;
@@ -70,6 +71,7 @@ enum transmit_stop {
     TRANSMIT_DOWN,    // no driver, no link
     TRANSMIT_PAUSED,  // as if full: a protocol message is in progress
     TRANSMIT_NO_MBUF, // no packet buffer
+    TRANSMIT_OFFLOAD, // the next frame wants an offload that the receiver doesn't take
 };
 
 static inline void frame_set_single(struct frame *frame, const void *data, uint32_t len)

@@ -31,9 +31,12 @@ struct virtqueue {
     bool event_idx;  // VIRTIO_RING_F_EVENT_IDX
     bool indirect;   // VIRTIO_RING_F_INDIRECT_DESC
     bool mergeable;  // VIRTIO_NET_F_MRG_RXBUF
-    bool enabled;    // the front end enabled it (SET_VRING_ENABLE)
-    int kick_fd;     // ours (dup'ed), −1: none; readable when the guest notified us
-    int call_fd;     // ours (dup'ed), an eventfd, non-blocking; −1: the guest polls
+    // enum offload, negotiated: what the guest's frames may leave undone (of a
+    // ring from it; 0: its headers aren't read), or what it takes (of one to it).
+    uint8_t offloads;
+    bool enabled; // the front end enabled it (SET_VRING_ENABLE)
+    int kick_fd;  // ours (dup'ed), −1: none; readable when the guest notified us
+    int call_fd;  // ours (dup'ed), an eventfd, non-blocking; −1: the guest polls
 
     // The owner's (see attachment.h). last_avail counts chains taken, last_used
     // chains given back; with in-order completion they are equal at rest.
@@ -50,7 +53,7 @@ struct virtqueue {
 
 // Receives up to a burst of frames from the ring into views of guest memory.
 // Chains that are no frame (bad addresses, loops, wrong direction, runts,
-// giants) end the burst, or, at its front, are given back at once and counted
+// giants, headers that can't be true) end the burst, or, at its front, are given back at once and counted
 // in discarded (VIF_DISCARD_REASON_COUNT, relaxed). Returns burst->count.
 uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Atomic uint64_t *discarded);
 

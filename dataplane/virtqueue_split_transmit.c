@@ -8,12 +8,16 @@
 uint16_t virtqueue_split_transmit(struct virtqueue *vq, const struct burst *burst, uint16_t first, uint16_t count,
                                   enum transmit_stop *stop)
 {
-    return transmit_body(vq, NULL, burst, first, count, stop, NULL);
+    if (likely(burst->offloads == 0))
+        return transmit_body(vq, NULL, burst, first, count, stop, NULL, false);
+    return transmit_body(vq, NULL, burst, first, count, stop, NULL, true);
 }
 
 uint16_t virtqueue_split_transmit_tapped(struct virtqueue *vq, struct virtqueue *tap, const struct burst *burst,
                                          uint16_t first, uint16_t count, enum transmit_stop *stop,
                                          struct tap_count *counts)
 {
-    return transmit_body(vq, tap, burst, first, count, stop, counts);
+    if (likely(burst->offloads == 0))
+        return transmit_body(vq, tap, burst, first, count, stop, counts, false);
+    return transmit_body(vq, tap, burst, first, count, stop, counts, true);
 }

@@ -132,48 +132,127 @@ static void reader_open(struct reader *reader, const struct burst *burst, const 
     *reader = (struct reader){burst, frame->data, frame->data_len, frame->segment_first};
 }
 
-static void reader_copy(struct reader *reader, uint8_t *dst, uint32_t len)
+// The next bytes in one piece: at most len, at least one. They are read by now
+// or never.
+static inline const uint8_t *reader_next(struct reader *reader, uint32_t *len)
 {
-    while (len > 0) {
+    const uint8_t *data;
+
+    if (reader->left == 0) {
+        const struct frame_segment *segment = &reader->burst->segments[reader->next++];
+
+        reader->data = segment->data;
+        reader->left = segment->len;
+    }
+    if (*len > reader->left)
+        *len = reader->left;
+    data = reader->data;
+    reader->data += *len;
+    reader->left -= *len;
+    return data;
+}
+
+// Goes through a placement's pieces in order.
+struct writer {
+    const struct placement *placement;
+    uint8_t *host;
+    uint32_t left;
+    uint16_t next;
+};
+
+// Makes sure that there are bytes left in the piece it stands at.
+static inline void writer_advance(struct writer *writer)
+{
+    while (writer->left == 0) { // ends: the placement has room for all that is written
+        writer->host = writer->placement->pieces[writer->next].host;
+        writer->left = writer->placement->pieces[writer->next++].len;
+    }
+}
+
+static inline void writer_skip(struct writer *writer, uint32_t len)
+{
+    writer->host += len;
+    writer->left -= len;
+}
+
+// Begins with the virtio header.
+static void writer_open(struct writer *writer, const struct placement *placement, const struct virtqueue *vq,
+                        const struct burst *burst, const struct frame *frame)
+{
+    static const struct frame_offload none;
+    uint8_t header[12];
+    uint32_t done = 0;
+
+    *writer = (struct writer){.placement = placement};
+    header_fill(header, burst->offloads != 0 ? &frame->offload : &none, placement->chain_count);
+    while (done < vq->hdr_len) {
         uint32_t part;
 
-        if (reader->left == 0) {
-            const struct frame_segment *segment = &reader->burst->segments[reader->next++];
-
-            reader->data = segment->data;
-            reader->left = segment->len;
-        }
-        part = reader->left < len ? reader->left : len;
-        copy_bytes(dst, reader->data, part);
-        reader->data += part;
-        reader->left -= part;
-        dst += part;
-        len -= part;
+        writer_advance(writer);
+        part = vq->hdr_len - done < writer->left ? vq->hdr_len - done : writer->left;
+        memcpy(writer->host, header + done, part);
+        writer_skip(writer, part);
+        done += part;
     }
+}
+
+static void placement_use(const struct placement *placement, struct target *target)
+{
+    for (uint16_t i = 0; i < placement->chain_count; i++)
+        target_use(target, placement->chains[i].head, placement->chains[i].len);
 }
 
 // Copies header and frame into the pieces and uses the chains up.
 static void placement_fill(const struct placement *placement, struct target *target, const struct burst *burst,
                            const struct frame *frame)
 {
-    struct virtqueue *vq = target->vq;
-    uint8_t header[12];
-    uint32_t header_left = vq->hdr_len;
     struct reader reader;
+    struct writer writer;
 
-    header_fill(header, placement->chain_count);
     reader_open(&reader, burst, frame);
-    for (uint16_t i = 0; i < placement->piece_count; i++) {
-        uint8_t *host = placement->pieces[i].host;
-        uint32_t len = placement->pieces[i].len;
-        uint32_t part = header_left < len ? header_left : len;
+    writer_open(&writer, placement, target->vq, burst, frame);
+    for (uint32_t left = frame->len; left > 0;) {
+        const uint8_t *data;
+        uint32_t part;
 
-        memcpy(host, header + vq->hdr_len - header_left, part);
-        header_left -= part;
-        reader_copy(&reader, host + part, len - part);
+        writer_advance(&writer);
+        part = left < writer.left ? left : writer.left;
+        data = reader_next(&reader, &part);
+        copy_bytes(writer.host, data, part);
+        writer_skip(&writer, part);
+        left -= part;
     }
-    for (uint16_t i = 0; i < placement->chain_count; i++)
-        target_use(target, placement->chains[i].head, placement->chains[i].len);
+    placement_use(placement, target);
+}
+
+// The same for two receivers: each load is stored twice, so that both get the
+// same bytes.
+static void placement_fill_both(const struct placement *placement, struct target *target,
+                                const struct placement *tap_placement, struct target *tap, const struct burst *burst,
+                                const struct frame *frame)
+{
+    struct reader reader;
+    struct writer writer, tap_writer;
+
+    reader_open(&reader, burst, frame);
+    writer_open(&writer, placement, target->vq, burst, frame);
+    writer_open(&tap_writer, tap_placement, tap->vq, burst, frame);
+    for (uint32_t left = frame->len; left > 0;) {
+        const uint8_t *data;
+        uint32_t part;
+
+        writer_advance(&writer);
+        writer_advance(&tap_writer);
+        part = left < writer.left ? left : writer.left;
+        part = part < tap_writer.left ? part : tap_writer.left;
+        data = reader_next(&reader, &part);
+        copy_bytes_twice(writer.host, tap_writer.host, data, part);
+        writer_skip(&writer, part);
+        writer_skip(&tap_writer, part);
+        left -= part;
+    }
+    placement_use(placement, target);
+    placement_use(tap_placement, tap);
 }
 
 enum transmit_stop virtqueue_target_put(struct target *target, const struct burst *burst, const struct frame *frame)
@@ -189,18 +268,21 @@ enum transmit_stop virtqueue_target_put(struct target *target, const struct burs
 enum transmit_stop virtqueue_target_put_both(struct target *target, struct target *tap, const struct burst *burst,
                                              const struct frame *frame, struct tap_count *counts)
 {
-    uint8_t bytes[LIMIT_FRAME_MAX];
-    struct frame copy = *frame;
-    struct placement placement;
-    struct reader reader;
-    enum transmit_stop stop = placement_find(&placement, target, frame->len);
+    struct placement placement, tap_placement;
+    enum transmit_stop stop = placement_find(&placement, target, frame->len), tap_stop;
 
     if (stop != TRANSMIT_ALL)
         return stop; // it stays: the tap sees it when it leaves the source's ring
-    reader_open(&reader, burst, frame);
-    reader_copy(&reader, bytes, frame->len);
-    frame_set_single(&copy, bytes, frame->len);
-    placement_fill(&placement, target, burst, &copy);
-    tap_count_stop(counts, virtqueue_target_put(tap, burst, &copy), frame->len);
+    // Who asked for a copy of a frame with offloads knew that the monitor takes
+    // them; it may be another driver by now.
+    if (burst->offloads != 0 && (frame->offload.wants & ~tap->vq->offloads) != 0)
+        tap_stop = TRANSMIT_PAUSED;
+    else
+        tap_stop = placement_find(&tap_placement, tap, frame->len);
+    if (tap_stop == TRANSMIT_ALL)
+        placement_fill_both(&placement, target, &tap_placement, tap, burst, frame);
+    else
+        placement_fill(&placement, target, burst, frame);
+    tap_count_stop(counts, tap_stop, frame->len);
     return TRANSMIT_ALL;
 }

@@ -11,6 +11,7 @@
 // visible (target_close).
 
 #include "copy.h"
+#include "offload.h"
 #include "virtqueue_split.h"
 
 #include <endian.h>
@@ -76,22 +77,29 @@ static inline void target_close(struct target *target)
     }
 }
 
-// The virtio header of a frame without offloads (virtio 1.2, 5.1.6.1): zeros,
-// and num_buffers where the header has it.
-static inline void header_fill(uint8_t header[12], uint16_t num_buffers)
+// The virtio header (virtio 1.2, 5.1.6.1): the frame's offloads, or zeros where
+// offload is NULL (at compile time), and num_buffers where the header has it.
+static inline void header_fill(uint8_t header[12], const struct frame_offload *offload, uint16_t num_buffers)
 {
-    uint32_t tail = htole32((uint32_t)num_buffers << 16);
+    if (offload == NULL) {
+        uint32_t tail = htole32((uint32_t)num_buffers << 16);
 
-    memset(header, 0, 8);
-    memcpy(header + 8, &tail, sizeof(tail));
+        memset(header, 0, 8);
+        memcpy(header + 8, &tail, sizeof(tail));
+    } else {
+        uint16_t tail = htole16(num_buffers);
+
+        offload_header(header, offload);
+        memcpy(header + OFFLOAD_HEADER_LEN, &tail, sizeof(tail));
+    }
 }
 
 // Writes the header straight into a buffer that has room for it.
-static inline void header_write(const struct virtqueue *vq, uint8_t *host)
+static inline void header_write(const struct virtqueue *vq, uint8_t *host, const struct frame_offload *offload)
 {
     uint8_t header[12];
 
-    header_fill(header, 1);
+    header_fill(header, offload, 1);
     if (likely(vq->hdr_len == 12))
         memcpy(host, header, 12);
     else
@@ -116,20 +124,18 @@ static inline void target_use_plain(struct target *target, uint32_t len)
     target_use(target, target->slots[target->taken].head, len + target->vq->hdr_len);
 }
 
-static inline uint8_t *target_plain_at(struct target *target)
+static inline uint8_t *target_plain_at(struct target *target, const struct frame_offload *offload)
 {
     uint8_t *host = target->slots[target->taken].host;
 
-    header_write(target->vq, host);
+    header_write(target->vq, host, offload);
     return host + target->vq->hdr_len;
 }
 
-// Any frame into any buffers. Its bytes must not change between this and
-// another receiver's copy (see virtqueue_target_put_both).
+// Any frame into any buffers.
 enum transmit_stop virtqueue_target_put(struct target *target, const struct burst *burst, const struct frame *frame);
 
-// A frame for two receivers of which at least one isn't plain: it is copied
-// once to a place of our own, so that both get the same bytes.
+// A frame for two receivers of which at least one isn't plain; each load is stored twice.
 enum transmit_stop virtqueue_target_put_both(struct target *target, struct target *tap, const struct burst *burst,
                                              const struct frame *frame, struct tap_count *counts);
 
@@ -147,16 +153,19 @@ static inline void tap_count_stop(struct tap_count *tap, enum transmit_stop stop
     case TRANSMIT_DOWN:
         tap->dropped[TAP_DROP_DOWN]++;
         break;
+    case TRANSMIT_PAUSED:
+        tap->dropped[TAP_DROP_PAUSED]++;
+        break;
     default:
         tap->dropped[TAP_DROP_RING_FULL]++;
     }
 }
 
-// The body of both transmits; tap is NULL or not at compile time.
+// The body of all transmits; whether tap is NULL, and offloads, are known at compile time.
 __attribute__((always_inline)) static inline uint16_t transmit_body(struct virtqueue *vq, struct virtqueue *tap_vq,
                                                                     const struct burst *burst, uint16_t first,
                                                                     uint16_t count, enum transmit_stop *stop,
-                                                                    struct tap_count *counts)
+                                                                    struct tap_count *counts, bool offloads)
 {
     struct target target, tap;
     uint16_t done;
@@ -167,22 +176,32 @@ __attribute__((always_inline)) static inline uint16_t transmit_body(struct virtq
         target_open(&tap, tap_vq, &burst->frames[first], count);
     for (done = 0; done < count; done++) {
         const struct frame *frame = &burst->frames[first + done];
+        const struct frame_offload *offload = offloads ? &frame->offload : NULL;
+        bool tap_takes = true;
 
+        if (offloads) {
+            if (unlikely((offload->wants & ~vq->offloads) != 0)) {
+                *stop = TRANSMIT_OFFLOAD;
+                break;
+            }
+            tap_takes = tap_vq == NULL || (offload->wants & ~tap_vq->offloads) == 0;
+        }
         if (likely(frame->segment_count == 1 && target_is_plain(&target, frame->len))) {
             if (tap_vq == NULL) {
-                copy_bytes(target_plain_at(&target), frame->data, frame->len);
+                copy_bytes(target_plain_at(&target, offload), frame->data, frame->len);
                 target_use_plain(&target, frame->len);
                 continue;
             }
-            if (likely(target_is_plain(&tap, frame->len))) {
-                copy_bytes_twice(target_plain_at(&target), target_plain_at(&tap), frame->data, frame->len);
+            if (likely(tap_takes && target_is_plain(&tap, frame->len))) {
+                copy_bytes_twice(target_plain_at(&target, offload), target_plain_at(&tap, offload), frame->data,
+                                 frame->len);
                 target_use_plain(&target, frame->len);
                 target_use_plain(&tap, frame->len);
                 tap_count_stop(counts, TRANSMIT_ALL, frame->len);
                 continue;
             }
             if (tap.taken == tap.room) { // the usual reason: the monitor is slow
-                copy_bytes(target_plain_at(&target), frame->data, frame->len);
+                copy_bytes(target_plain_at(&target, offload), frame->data, frame->len);
                 target_use_plain(&target, frame->len);
                 tap_count_stop(counts, TRANSMIT_FULL, frame->len);
                 continue;

@@ -4,6 +4,7 @@
 
 #include "vlan.h"
 #include "copy.h"
+#include "offload.h"
 
 #include <rte_byteorder.h>
 #include <rte_ether.h>
@@ -78,6 +79,8 @@ struct burst *vlan_push(const struct burst *burst, uint16_t first, uint16_t coun
         to->len = from->len + VLAN_TAG_LEN;
         to->segment_first = out->segment_count;
         to->segment_count = 1 + append_rest(burst, from, MACS_LEN, out);
+        if (unlikely(burst->offloads != 0))
+            (void)offload_shift(&to->offload, VLAN_TAG_LEN); // can't fail: frames are shorter by far than its limit
     }
     return out;
 }
@@ -99,6 +102,9 @@ int vlan_pop(struct burst *burst, uint16_t at, uint8_t *headers)
     count = append_rest(burst, frame, judged, out);
     if (tci != 0) {
         if (frame->len - VLAN_TAG_LEN < LIMIT_FRAME_MIN)
+            return -1;
+        // A checksum of the tag itself: no frame is left without it.
+        if (burst->offloads != 0 && !offload_shift(&frame->offload, -VLAN_TAG_LEN))
             return -1;
         // The type behind the tag moves up to the addresses.
         headers[MACS_LEN] = headers[MACS_LEN + VLAN_TAG_LEN];

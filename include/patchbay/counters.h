@@ -36,7 +36,8 @@
     X(UNKNOWN_VLAN, "unknown_vlan", "no port of this shared vif has the frame's tag")      \
     X(BAD_CHAIN, "bad_chain", "a descriptor chain that no driver may build")               \
     X(RUNT, "runt", "shorter than an Ethernet header")                                     \
-    X(GIANT, "giant", "longer than the frame limit")
+    X(GIANT, "giant", "longer than the frame limit")                                       \
+    X(BAD_HEADER, "bad_header", "a virtio header that can't be true of the frame")
 
 // Where a worker's cycles go, in the order of a frame's path. The frames of a
 // stage are those that passed it.

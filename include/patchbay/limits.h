@@ -31,8 +31,9 @@ enum patchbay_limit {
     // Frames, in bytes without the frame check sequence.
     LIMIT_FRAME_MIN = 14,
     LIMIT_FRAME_MAX = 9216,
-    LIMIT_FRAME_WIRE_MIN = 60,  // what a NIC must be given
-    LIMIT_FRAME_SEGMENTS = 256, // descriptors a chain
+    LIMIT_FRAME_GSO_MAX = 65600, // that the receiver is to segment: 65,535 and the headers of IPv6, Ethernet, two tags
+    LIMIT_FRAME_WIRE_MIN = 60,   // what a NIC must be given
+    LIMIT_FRAME_SEGMENTS = 256,  // descriptors a chain
 
     // Bursts.
     LIMIT_BURST_FRAMES = 64,

@@ -6,6 +6,9 @@
 
 #include "rig.h"
 
+#include "dataplane/attachment.h"
+#include "dataplane/offload.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -670,6 +673,19 @@ static void test_several_bumps_and_taps(void **state)
 
 // ---- what a vif sends and nobody takes ----
 
+// Sends a frame of len zeros whose header is the caller's to write, at the address
+// returned.
+static uint64_t driver_add_header(struct driver *driver, uint32_t len)
+{
+    uint64_t at = driver_alloc(driver, driver->vq.hdr_len + len);
+
+    for (uint32_t i = 0; i < driver->vq.hdr_len + len; i++)
+        driver_write(driver, at + i, "", 1);
+    driver_add_one(driver, at, driver->vq.hdr_len + len, 0);
+    driver_publish(driver);
+    return at;
+}
+
 static void test_discards(void **state)
 {
     struct vif_count count;
@@ -701,6 +717,15 @@ static void test_discards(void **state)
     assert_int_equal(1, count.discarded[VIF_DISCARD_BAD_CHAIN]);
     frame_expect(bytes, guest_take(&b, bytes), 60, 0, 7);
     check(1, 1, 0, 0);
+
+    // Headers that can't be true, once the driver negotiated offloads.
+    a.attachment->queues[0].from_guest.offloads = OFFLOAD_ALL;
+    driver_write(&a.tx, driver_add_header(&a.tx, 100), (const uint8_t[]){1, 0, 0, 0, 0, 0, 14, 0, 85, 0}, 10);
+    driver_write(&a.tx, driver_add_header(&a.tx, 100), (const uint8_t[]){0, 1, 0, 0, 1}, 5);
+    rig_poll();
+    assert_true(vif_read_count(SLOT_A, &count));
+    assert_int_equal(2, count.discarded[VIF_DISCARD_BAD_HEADER]);
+    a.attachment->queues[0].from_guest.offloads = 0;
 
     // Held: they stay where they are.
     rig_publish(&(struct table_entry){.vif = SLOT_A, .vlan = TABLE_ANY_VLAN, .leg = leg, .held = true}, 1);

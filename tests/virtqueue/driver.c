@@ -104,6 +104,7 @@ void driver_open(struct driver *driver, const struct driver_options *options)
         .event_idx = options->event_idx,
         .indirect = !options->no_indirect,
         .mergeable = options->mergeable,
+        .offloads = options->offloads,
         .enabled = true,
         .kick_fd = -1,
         .call_fd = -1,

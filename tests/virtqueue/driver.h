@@ -30,6 +30,7 @@ struct driver_options {
     uint8_t hdr_len; // 0: 12
     uint16_t start;  // of both indices
     bool event_idx, no_indirect, mergeable;
+    uint8_t offloads; // enum offload, as negotiated
     // Bytes of each of the buffer regions; 0: one of 1 MiB and one of 512 KiB.
     uint32_t buffers[DRIVER_REGIONS_MAX - 1];
 };
