@@ -6,6 +6,7 @@
 #include "copy.h"
 #include "eal.h"
 #include "event.h"
+#include "guest_call.h"
 #include "publish.h"
 #include "sigbus.h"
 #include "vif_ethdev.h"
@@ -82,6 +83,11 @@ int dataplane_start(const struct dataplane_options *options, char *reason, size_
     rc = eal_start(options, reason, reason_size);
     if (rc != 0)
         return rc;
+    if (!guest_call_never_blocks())
+        eal_log(
+            LOG_LEVEL_WARNING, "vhost",
+            "the kernel refuses asynchronous I/O (io_setup; see fs.aio-max-nr and the service's system call filter): "
+            "a hostile front end could stop a worker by the eventfd that it is notified by");
     rc = sigbus_install();
     if (rc == 0)
         rc = event_start();

@@ -4,9 +4,8 @@
 // library's threads, from its callbacks; a worker never waits for them, they
 // wait for the workers.
 
+#include "guest_call.h"
 #include "vif_vhost.h"
-
-#include <sys/eventfd.h>
 
 // Wakes the guest on both rings of each pair: it may have been told nothing of
 // what it got just before a detach, and the engine has forgotten what it
@@ -17,7 +16,7 @@ static void signal_guest(struct attachment *attachment)
         int fd = attachment_ring(attachment, ring)->call_fd;
 
         if (fd >= 0)
-            (void)eventfd_write(fd, 1); // full: it has been told
+            guest_call(fd);
     }
 }
 

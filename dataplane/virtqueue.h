@@ -36,7 +36,7 @@ struct virtqueue {
     uint8_t offloads;
     bool enabled; // the front end enabled it (SET_VRING_ENABLE)
     int kick_fd;  // ours (dup'ed), −1: none; readable when the guest notified us
-    int call_fd;  // ours (dup'ed), an eventfd, non-blocking; −1: the guest polls
+    int call_fd;  // ours (dup'ed), an eventfd; −1: the guest polls
 
     // The owner's (see attachment.h). last_avail counts chains taken, last_used
     // chains given back; with in-order completion they are equal at rest.

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-// Notifications both ways (virtio 1.2, 2.7.7 and 2.7.10). The eventfd_write
+// Notifications both ways (virtio 1.2, 2.7.7 and 2.7.10). The call
 // here is the one system call that a worker makes for a guest, and only when
 // the guest asked for it.
 
+#include "guest_call.h"
 #include "virtqueue_split.h"
-
-#include <sys/eventfd.h>
 
 // The driver's used_event: behind the available ring. Ours, avail_event: behind
 // the used ring.
@@ -45,9 +44,7 @@ bool virtqueue_notify(struct virtqueue *vq)
     } else if (__atomic_load_n(&vq->avail->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT) {
         return false;
     }
-    // It can fail only with EAGAIN, when the guest has 2^64 - 2 notifications
-    // that it hasn't looked at: one more tells it nothing.
-    (void)eventfd_write(vq->call_fd, 1);
+    guest_call(vq->call_fd);
     return true;
 }
 

@@ -2,6 +2,7 @@
 
 // The worker's loop: table → sources → bursts → hops. Hot, but for rest.
 
+#include "guest_call.h"
 #include "worker_private.h"
 
 #include <rte_branch_prediction.h>
@@ -218,6 +219,7 @@ int worker_main(void *argument)
     }
     rte_rcu_qsbr_thread_offline(publish_qsbr, worker->index);
     rte_rcu_qsbr_thread_unregister(publish_qsbr, worker->index);
+    guest_call_close();
     atomic_store_explicit(&worker->ended, true, memory_order_release);
     return 0;
 }

@@ -145,7 +145,7 @@ class HostCase(unittest.TestCase):
             self.fail(f"{self.host.descriptors() - self.descriptors} descriptors leaked:\n{names}")
 
     def front_end(self, slot: int, **options: object) -> FrontEnd:
-        end = FrontEnd(self.path(f"{slot}.sock"), listen=self.kinds[slot] == "vhost", **options)  # type: ignore[arg-type]
+        end = FrontEnd(self.path(f"{slot}.sock"), listen=self.kinds[slot:slot + 1] == ("vhost",), **options)  # type: ignore[arg-type]
         self.addCleanup(end.close)
         return end
 
@@ -155,6 +155,15 @@ class HostCase(unittest.TestCase):
         end.start()
         self.wait_link(slot, "up")
         return end
+
+    def neighbours(self) -> tuple[FrontEnd, FrontEnd]:
+        """Two sound front ends, slots 2 and 3, on a wire of their own that the same worker serves."""
+        for slot in (2, 3):
+            self.host.must(f"vif {slot} vhost-server {self.path(f'{slot}.sock')} 0600")
+            self.addCleanup(self.host.must, f"rm {slot}")
+        self.addCleanup(self.host.must, "wires")
+        self.host.must("wires 0:1 2:3")
+        return self.started(2), self.started(3)
 
     def wait_link(self, slot: int, link: str, reason: str = "") -> State:
         def there() -> bool:

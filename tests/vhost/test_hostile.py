@@ -286,19 +286,7 @@ class Protocol(HostCase):
 
     def test_random_messages(self) -> None:
         """Some thousand messages of all kinds, half of them sound, over many connections, beside a sound wire."""
-        for slot in (2, 3):
-            self.host.must(f"vif {slot} vhost-server {self.path(f'{slot}.sock')} 0600")
-            self.addCleanup(self.host.must, f"rm {slot}")
-        self.addCleanup(self.host.must, "wires")
-        self.host.must("wires 0:1 2:3")
-        sound = []
-        for slot in (2, 3):
-            end = FrontEnd(self.path(f"{slot}.sock"))
-            self.addCleanup(end.close)
-            end.connect()
-            end.start()
-            self.wait_link(slot, "up")
-            sound.append(end)
+        sound = self.neighbours()
         chance = random.Random(7)
         kinds = [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 39, 40]
         for round_number in range(60):
@@ -396,6 +384,29 @@ class Descriptors(HostCase):
         self.check_flow(end, b)
         self.check_flow(b, end)
         self.check_flow(end, b)
+
+
+    def test_call_blocks(self) -> None:
+        """A front end that makes its eventfds blocking and fills them, again and again, in the moment when a worker
+        writes to them too. Neither its own frames nor its neighbour's on the same worker stop."""
+        left, right = self.neighbours()
+        # Without the event index each burst is a call.
+        hostile = self.started(0, features=frontend.USUAL & ~frontend.EVENT_IDX)
+        peer = self.started(1)
+        for ring in hostile.rings:
+            os.set_blocking(ring.call_fd, True)
+            os.eventfd_read(ring.call_fd)  # the attach has called
+            os.eventfd_write(ring.call_fd, 2**64 - 2)
+        notified = self.host.numbers("count 0")[3]
+        for turn in range(50):
+            self.check_flow(peer, hostile, turn * 100, 5)
+            self.check_flow(hostile, peer, turn * 100, 5)
+            self.check_flow(left, right, turn * 100, 5)
+            self.check_flow(right, left, turn * 100, 5)
+        self.assertGreaterEqual(self.host.numbers("count 0")[3], notified + 50)
+        for ring in hostile.rings:
+            self.assertTrue(os.get_blocking(ring.call_fd), "the test did not test what it is for")
+            self.assertGreaterEqual(os.eventfd_read(ring.call_fd), 2**64 - 2)
 
 
 class Memory(HostCase):
