@@ -233,10 +233,11 @@ void compile_wire(const struct model *model, const struct wire *wire, const stru
     add_end_leg(&plan, "a", LEG_A_TO_B, &plan.a, out);
     add_end_leg(&plan, "b", LEG_B_TO_A, &plan.b, out);
     for (size_t i = 0; i < wire->tee_count; i++) {
-        if (wire->tees[i].mode == TEE_BUMP) {
+        bool absent = plan.options->phases[i] == PHASE_SETTLING;
+        if (wire->tees[i].mode == TEE_BUMP && !absent) {
             add_arm_leg(&plan, i, LEG_B_TO_A, &plan.ports[i], out);
             add_arm_leg(&plan, i, LEG_A_TO_B, &plan.out_ports[i], out);
-        } else if (wire->tees[i].mode == TEE_TAP) {
+        } else if (wire->tees[i].mode != TEE_OFF) {
             // Both targets are monitors, also the one that the direction leaves idle: what it sends is nobody's.
             add_monitor(&plan.ports[i], out);
             add_monitor(&plan.out_ports[i], out);

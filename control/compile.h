@@ -31,6 +31,7 @@
 // Where a T is in a sequence of published tables, for changes under load.
 enum tee_phase {
     PHASE_STEADY,
+    PHASE_SETTLING, // a bump isn't there yet: its arms are monitors that get nothing, and what they send is discarded
     PHASE_ENTERING, // a bump's arms are sources already, but no leg sends into it yet
     PHASE_LEAVING   // a bump: no leg sends into it any more; what its arms still send is dropped as late
 };

@@ -85,7 +85,7 @@ bool conflict_blocks(const struct model_change *change, struct model_mark mark, 
     return blocked;
 }
 
-// ---- what a step takes out ----
+// ---- which bumps a step takes out or puts in ----
 
 static bool refs_equal(const struct port_ref *one, const struct port_ref *other)
 {
@@ -101,6 +101,15 @@ static int find_bump(const struct wire *wire, const struct tee *tee)
         !refs_equal(&wire->tees[at].port, &tee->port) || !refs_equal(&wire->tees[at].out_port, &tee->out_port))
         return -1;
     return at;
+}
+
+// Does the new version have a bump that the old one hadn't, or with other arms?
+static bool puts_in(const struct wire *old, const struct wire *new)
+{
+    for (size_t i = 0; i < new->tee_count; i++)
+        if (new->tees[i].mode == TEE_BUMP && find_bump(old, &new->tees[i]) < 0)
+            return true;
+    return false;
 }
 
 static bool takes_out(const struct wire *old, const struct wire *new)
@@ -149,7 +158,9 @@ int conflict_note(const struct model_change *change, struct model_mark mark, con
 
         if (old == NULL || new == NULL || old->kind != OBJECT_WIRE)
             continue;
-        if (takes_out((const struct wire *)old, (const struct wire *)new) && add_wish(wishes, old, command) != 0)
+        if ((takes_out((const struct wire *)old, (const struct wire *)new) ||
+             puts_in((const struct wire *)old, (const struct wire *)new)) &&
+            add_wish(wishes, old, command) != 0)
             return -ENOMEM;
     }
     return 0;

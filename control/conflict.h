@@ -17,7 +17,7 @@ struct wish_list {
 // Must the step that began at mark wait, for a drain in progress or for one that an earlier step of the group asks for?
 bool conflict_blocks(const struct model_change *change, struct model_mark mark, const struct wish_list *wishes);
 
-// Notes which wires' bumps the step takes out. Returns 0 or -ENOMEM.
+// Notes which wires' bumps the step takes out or puts in. Returns 0 or -ENOMEM.
 int conflict_note(const struct model_change *change, struct model_mark mark, const struct command *command,
                   struct wish_list *wishes);
 

@@ -27,10 +27,12 @@ struct device {
     uint64_t since;                    // wall clock, of the failure
     unsigned backoff;                  // seconds to the next try
     struct timer retry;
-    char *target;      // owned
-    bool noticed;      // there was news of it
-    uint64_t logged;   // clock_now of the last message about its link
-    unsigned unlogged; // changes since that were not logged
+    char *target;           // owned
+    int monitors;           // published sets of wires that have it as a monitor
+    uint64_t monitor_until; // clock_now at which what it was sent as a monitor has surely been dealt with
+    bool noticed;           // there was news of it
+    uint64_t logged;        // clock_now of the last message about its link
+    unsigned unlogged;      // changes since that were not logged
     struct device_job make, remove;
     void (*made)(struct device *device, void *arg); // of device_make
     void *arg;

@@ -43,11 +43,16 @@ void drain_destroy(struct drain *drain)
     free(drain);
 }
 
+static uint64_t received(const struct drain *drain)
+{
+    return live_received_from_arms(drain->live, drain->final);
+}
+
 static void look(void *arg)
 {
     struct drain *drain = arg;
     uint64_t now = clock_now();
-    uint64_t frames = live_received_from_arms(drain->live);
+    uint64_t frames = received(drain);
 
     if (frames != drain->frames) {
         drain->frames = frames;
@@ -69,7 +74,7 @@ void drain_begin(struct drain *drain)
     drain->live->drain = drain;
     drain->until = now + (uint64_t)drain->drain_ms * 1000000;
     drain->quiet_since = now;
-    drain->frames = live_received_from_arms(drain->live);
+    drain->frames = received(drain);
     timer_arm(&drain->timer, now + LOOK_NS, look, drain);
 }
 

@@ -2,10 +2,14 @@
 #ifndef PATCHBAY_DRAIN_H
 #define PATCHBAY_DRAIN_H
 
-// Taking a bump out without losing what is inside the appliance: the wire's
-// ends are held, which keeps their frames in their rings, while what comes
-// back is forwarded, until there is silence or time is up. Then the legs that
-// were prepared go in.
+// Waiting for an appliance to be empty, before the legs that were prepared go
+// in: until there is silence or time is up.
+//
+// A bump leaves: the wire's ends are held, which keeps their frames in their
+// rings, while what comes back is forwarded; nothing that is inside is lost.
+// A bump enters that was a tap a moment ago: the wire goes on without it,
+// nothing is copied to its arms, and what they still send is discarded; no copy
+// gets onto the wire.
 
 #include "command.h"
 #include "live.h"
@@ -15,7 +19,8 @@ struct drain {
     struct live_set *first; // to publish at the end: with the return legs of bumps that enter, or the final set
     struct live_set *final; // NULL: first is the final one
     uint32_t quiet_ms, drain_ms;
-    bool ready; // over: apply publishes first
+    bool settles; // no bump leaves: one enters
+    bool ready;   // over: apply publishes first
     uint64_t until;
     uint64_t quiet_since;
     uint64_t frames; // received from arms when it was looked last
@@ -28,7 +33,7 @@ struct drain *drain_create(struct live_wire *live, uint32_t quiet_ms, uint32_t d
 // Takes NULL. Releases the sets; nobody may be waiting.
 void drain_destroy(struct drain *drain);
 
-// The ends are held: begins to look for silence.
+// The table in which the ends are held, or the bump gets nothing, is in use: begins to look for silence.
 void drain_begin(struct drain *drain);
 
 // The legs were swapped: tells those who wait, and frees the drain.
@@ -43,8 +48,5 @@ bool drains_ready(void);
 
 // Answers those who wait: the daemon stops.
 void drains_stop(void);
-
-// Arms of bumps that were taken out are listened to for so long, to count what is late.
-enum { LATE_WATCH_MS = 1000 };
 
 #endif

@@ -285,9 +285,23 @@ void live_read(struct live_wire *live)
     }
 }
 
-uint64_t live_received_from_arms(const struct live_wire *live)
+// What a vif sent that no leg got.
+static uint64_t count_discarded(vif_slot vif)
+{
+    struct vif_count count;
+
+    if (vif == VIF_SLOT_NONE || !device_usable(vif) || !vif_read_count(vif, &count))
+        return 0;
+    return count.discarded[VIF_DISCARD_MONITOR] + count.discarded[VIF_DISCARD_UNWIRED];
+}
+
+uint64_t live_received_from_arms(const struct live_wire *live, const struct live_set *next)
 {
     uint64_t frames = 0;
+
+    for (size_t i = 0; next != NULL && i < next->bump_count; i++)
+        if (!live_bump_stays(&next->bumps[i], live->now))
+            frames += count_discarded(next->bumps[i].arms[0].vif) + count_discarded(next->bumps[i].arms[1].vif);
 
     for (size_t i = 0; i < live->now->count; i++) {
         const struct live_leg *leg = live->now->items[i].leg;
@@ -299,6 +313,53 @@ uint64_t live_received_from_arms(const struct live_wire *live)
         frames += count.received.frames;
     }
     return frames;
+}
+
+static bool has_late(const struct live_set *set, vif_slot vif)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (set->items[i].late && set->items[i].vif == vif)
+            return true;
+    return false;
+}
+
+bool live_must_settle(const struct live_wire *live, const struct live_set *to)
+{
+    for (size_t i = 0; i < to->bump_count; i++) {
+        if (live_bump_stays(&to->bumps[i], live->now))
+            continue;
+        for (int arm = 0; arm < 2; arm++) {
+            vif_slot vif = to->bumps[i].arms[arm].vif;
+            const struct device *device = vif != VIF_SLOT_NONE && device_usable(vif) ? device_find(vif) : NULL;
+
+            if (device == NULL)
+                continue;
+            if (device->monitors > 0 || clock_now() < device->monitor_until)
+                return true;
+            if (live->unreturned > 0 && has_late(live->now, vif))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void note_monitors(const struct live_set *set, int by)
+{
+    for (size_t i = 0; i < set->monitor_count; i++) {
+        struct device *device = device_find(set->monitors[i].vif);
+
+        if (device == NULL)
+            continue;
+        device->monitors += by;
+        if (by < 0)
+            device->monitor_until = clock_now() + (uint64_t)LATE_WATCH_MS * 1000000;
+    }
+}
+
+void live_note_monitors(const struct live_set *from, const struct live_set *to)
+{
+    note_monitors(from, -1);
+    note_monitors(to, 1);
 }
 
 void live_note_entering(struct live_wire *live, const struct live_set *to)

@@ -99,8 +99,14 @@ void live_destroy(struct live_wire *live);
 
 enum live_shape {
     LIVE_STEADY,
-    LIVE_ENTERING // bumps that the published set doesn't have are sources only: nothing is sent into them yet
+    // Bumps that the published set doesn't have …
+    LIVE_SETTLING, // … are away: their arms get nothing, and what they send is discarded
+    LIVE_ENTERING  // … are sources only: nothing is sent into them yet
 };
+
+// Arms of bumps that were taken out are listened to for so long, to count what
+// is late; monitors that are none any more are taken to be silent after it.
+enum { LATE_WATCH_MS = 1000 };
 
 // Compiles the wire of the model into a set, sharing legs with the published
 // one. Late legs of the published set are taken over, and those arms that
@@ -133,12 +139,22 @@ bool live_bump_stays(const struct live_bump *bump, const struct live_set *to);
 // Does the set name the vif, as source, arm, receiver or monitor?
 bool live_set_names(const struct live_set *set, vif_slot vif);
 
+// Whether something may still be inside the appliance of a bump that enters
+// with `to`: an arm is a monitor or was one a moment ago, or it was taken out a
+// moment ago while frames had not come back.
+bool live_must_settle(const struct live_wire *live, const struct live_set *to);
+
+// A set takes the place of another in the published table: notes which vifs
+// are monitors, and until when they were.
+void live_note_monitors(const struct live_set *from, const struct live_set *to);
+
 // Brings totals.shown up to date, for a reader.
 void live_read(struct live_wire *live);
 
 // Frames received from arms so far, to see silence. Those of bumps that stay
-// count too: with the ends held they fall silent like the others.
-uint64_t live_received_from_arms(const struct live_wire *live);
+// count too: with the ends held they fall silent like the others. From arms of
+// bumps that only `next` has (NULL: none), what was discarded counts.
+uint64_t live_received_from_arms(const struct live_wire *live, const struct live_set *next);
 
 // A set is about to be published: bumps that it has and the published one hasn't begin their stay.
 void live_note_entering(struct live_wire *live, const struct live_set *to);

@@ -214,12 +214,26 @@ static size_t list_bumps(const struct wire *wire, struct live_bump bumps[static 
     return count;
 }
 
-static void set_phases(const struct live_wire *live, const struct wire *wire, const struct live_bump *bumps,
-                       struct compile_options *options)
+// Bumps that the published set doesn't have get the phase; in PHASE_SETTLING
+// they leave the list. Returns how many bumps the list has then.
+static size_t set_phases(const struct live_wire *live, const struct wire *wire, struct live_bump *bumps,
+                         enum tee_phase phase, struct compile_options *options)
 {
-    for (size_t i = 0, bump = 0; i < wire->tee_count; i++)
-        if (wire->tees[i].mode == TEE_BUMP && !live_bump_stays(&bumps[bump++], live->now))
-            options->phases[i] = PHASE_ENTERING;
+    size_t kept = 0;
+
+    for (size_t i = 0, bump = 0; i < wire->tee_count; i++) {
+        bool stays;
+
+        if (wire->tees[i].mode != TEE_BUMP)
+            continue;
+        stays = live_bump_stays(&bumps[bump], live->now);
+        if (!stays)
+            options->phases[i] = phase;
+        if (stays || phase != PHASE_SETTLING)
+            bumps[kept++] = bumps[bump];
+        bump++;
+    }
+    return kept;
 }
 
 struct live_set *live_build(struct live_wire *live, const struct wire *wire, enum live_shape shape)
@@ -231,8 +245,8 @@ struct live_set *live_build(struct live_wire *live, const struct wire *wire, enu
     struct live_set *set;
     bool whole = true;
 
-    if (shape == LIVE_ENTERING)
-        set_phases(live, wire, bumps, &options);
+    if (shape != LIVE_STEADY)
+        bump_count = set_phases(live, wire, bumps, shape == LIVE_SETTLING ? PHASE_SETTLING : PHASE_ENTERING, &options);
     compile_wire(control.model, wire, &options, &compiled);
     set = live_open(compiled.leg_count + live->now->count, compiled.monitor_count, bump_count);
     if (set == NULL)

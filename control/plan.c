@@ -55,20 +55,19 @@ static bool can_hold(const struct live_set *set)
     return true;
 }
 
-// Turns a plan into one that first holds the ends; what it would have published is for the drain's end.
-static int hold_first(struct plan *plan, const struct drain_wish *wish)
+// Turns a plan into one that publishes this set for the time of a drain; what it would have published is for the
+// drain's end. Takes the set over; NULL: memory is out.
+static int drain_first(struct plan *plan, struct live_set *meanwhile, const struct drain_wish *wish)
 {
-    struct live_set *held = live_hold(plan->live);
-
     plan->drain = drain_create(plan->live, wish != NULL ? wish->quiet_ms : DEFAULT_QUIET_MS,
                                wish != NULL ? wish->drain_ms : DEFAULT_DRAIN_MS);
-    if (held == NULL || plan->drain == NULL) {
-        live_release(plan->live, held);
+    if (meanwhile == NULL || plan->drain == NULL) {
+        live_release(plan->live, meanwhile);
         return -ENOMEM;
     }
     plan->drain->first = plan->first;
     plan->drain->final = plan->final;
-    plan->first = held;
+    plan->first = meanwhile;
     plan->final = NULL;
     return 0;
 }
@@ -77,6 +76,7 @@ static int fill_plan(struct plan *plan, const struct wire *wire, const struct dr
 {
     struct live_wire *live = plan->live;
     struct live_set *final = live_build(live, wire, LIVE_STEADY);
+    bool may_drain = wish == NULL || wish->drain_ms > 0;
 
     plan->first = final;
     if (final == NULL)
@@ -89,11 +89,15 @@ static int fill_plan(struct plan *plan, const struct wire *wire, const struct dr
         if (plan->first == NULL)
             return -ENOMEM;
     }
-    if (!live_has_leaving(live->now, final))
+    if (live_has_leaving(live->now, final)) {
+        plan->leaves = !may_drain || !can_hold(live->now);
+        return plan->leaves ? 0 : drain_first(plan, live_hold(live), wish);
+    }
+    if (!may_drain || !live_must_settle(live, final))
         return 0;
-    if ((wish == NULL || wish->drain_ms > 0) && can_hold(live->now))
-        return hold_first(plan, wish);
-    plan->leaves = true;
+    if (drain_first(plan, live_build(live, wire, LIVE_SETTLING), wish) != 0)
+        return -ENOMEM;
+    plan->drain->settles = true;
     return 0;
 }
 
@@ -164,8 +168,15 @@ static void swap(struct live_wire *live, struct live_set **set)
 {
     struct live_set *old = live->now;
 
+    live_note_monitors(old, *set);
     live->now = *set;
     *set = old;
+}
+
+// A bump leaves with the plan's first table: what comes back after it is late.
+static bool takes_out(const struct plan *plan)
+{
+    return plan->leaves || (plan->ends_drain && !plan->live->drain->settles);
 }
 
 void plan_published(struct plan_list *plans, bool second)
@@ -180,7 +191,7 @@ void plan_published(struct plan_list *plans, bool second)
                 swap(live, &plan->final);
             continue;
         }
-        if (plan->leaves || plan->ends_drain) {
+        if (takes_out(plan)) {
             live_read(live);
             live->late_before = totals_late(&live->totals);
         }
@@ -195,7 +206,7 @@ void plan_settled(struct plan_list *plans)
         struct plan *plan = &plans->items[i];
 
         // After the swap `first` is what was published before; what its arms received is final now.
-        if (plan->first != NULL && (plan->leaves || plan->ends_drain))
+        if (plan->first != NULL && takes_out(plan))
             plan->unreturned = live_unreturned(plan->live, plan->first);
         live_release(plan->live, plan->first);
         plan->first = NULL;
@@ -283,8 +294,10 @@ static void finish_drain(struct plan *plan)
 {
     struct live_wire *live = plan->live;
 
-    live->drained = true;
-    live->unreturned = plan->unreturned;
+    if (takes_out(plan)) {
+        live->drained = true;
+        live->unreturned = plan->unreturned;
+    }
     if (live->drain != NULL)
         drain_end(live->drain);
 }

@@ -4,8 +4,8 @@
 
 // How one wire gets from the set that the dataplane runs to the one that the
 // model asks for: in one table, in two (a bump enters: its return legs first),
-// or by way of a drain (a bump leaves). Everything that can fail is done when
-// a plan is made, before its change is committed.
+// or by way of a drain (a bump leaves; one enters whose appliance may have copies inside). Everything that can fail is
+// done when a plan is made, before its change is committed.
 
 #include "drain.h"
 #include "live.h"
@@ -16,7 +16,7 @@ struct plan {
     struct live_set *final; // for the second, if it is another; owned; NULL: the first is all
     bool created;           // the live wire was made for this plan
     bool removed;           // the wire is gone from the model
-    struct drain *drain;    // the first table holds the ends: what to do then; owned
+    struct drain *drain;    // the first table is for the time of a drain: what to do then; owned
     bool ends_drain;        // the first table is what live->drain was waiting for
     bool leaves;            // a bump leaves with the first table, at once
     uint64_t unreturned;    // frames that had not come back when it was settled
@@ -28,7 +28,7 @@ struct plan_list {
     struct plan *items;
 };
 
-// How the bumps that leave a wire are to be drained, as the request says.
+// How the bumps that leave a wire or enter it are to be drained, as the request says.
 struct drain_wish {
     char network[LIMIT_NAME_LEN + 1];
     char name[LIMIT_NAME_LEN + 1];

@@ -247,7 +247,7 @@ static void look_at_wire(const struct wire *wire, struct status *status)
         return;
     }
     if (live != NULL && live->drain != NULL) {
-        set(status, STATUS_DRAINING, "a bump is being taken out");
+        set(status, STATUS_DRAINING, "waiting for an appliance to be empty, to take it out or put it in");
         return;
     }
     if (!look_at_end(wire, "a", wire->a, status) || !look_at_end(wire, "b", wire->b, status))

@@ -13,7 +13,7 @@ enum status_state {
     STATUS_UP,
     STATUS_DOWN,
     STATUS_FAILED,   // vifs: the device can't be made, or is broken
-    STATUS_DRAINING, // wires: a bump is being taken out
+    STATUS_DRAINING, // wires: a bump leaves or enters, and waits for its appliance to be empty
     STATUS_OFF       // Ts: mode off
 };
 

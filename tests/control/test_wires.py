@@ -342,7 +342,9 @@ class Bumps(WireTest):
         self.bump()
         self.send("a", 5)
         self.check(d.patch(f"{WIRE}/tees/fw?drain_ms=0", {"mode": "off"}), 200)
-        self.check(d.patch(f"{WIRE}/tees/fw", {"mode": "bump"}), 200)
+        self.check(d.patch(f"{WIRE}/tees/fw?wait=5", {"mode": "bump"}), 200)
+        # Waiting for the five isn't a drain: what that one found is still told.
+        self.assertEqual(d.get(WIRE).json["status"]["drain"], {"late": 0, "unreturned": 5})
         self.send("a", 3)
         self.send("out", 2)
         self.check(d.patch(f"{WIRE}/tees/fw?wait=5", {"mode": "off"}), 200)

@@ -16,8 +16,8 @@ from traffic import Traffic, check_lossless, port, rate_text, stream
 
 # However long the scheduler keeps the generator from its core, frames wait for it.
 PATIENT: dict[str, Any] = {"stall_ms": 10000}
-# And an appliance that is asked to give everything back has the time to.
-DRAIN = "?quiet_ms=100&drain_ms=5000&wait=10"
+# And an appliance that is asked to give everything back has the time to, also where the scheduler is busy.
+DRAIN = "?quiet_ms=300&drain_ms=5000&wait=20"
 HALF = MANY // 2
 
 
@@ -297,7 +297,7 @@ class Changes(Case):
         self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="off", **PATIENT)
         traffic = Traffic(self, self.daemon, ["fw-in", "fw-out", "a", "b"], ["a>b", "b>a"], reflect=["fw-in:fw-out"])
         traffic.wait_received(1000)
-        rounds = 5 if SANITIZED else 30
+        rounds = 5 if SANITIZED else 15
         drained = []
         for number in range(rounds):
             self.daemon.set_tee("w1", "fw", mode="bump")
@@ -317,7 +317,7 @@ class Changes(Case):
             if not number % 2:
                 self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="off", **PATIENT)
         result = traffic.stop()
-        say(f"{rounds} bumps inserted and drained, drain with quiet_ms=100 took {statistics.median(drained):.3f} s, "
+        say(f"{rounds} bumps inserted and drained, drain with quiet_ms=300 took {statistics.median(drained):.3f} s, "
             f"longest {max(drained):.3f} s; {rate_text(result)}")
         check_lossless(result)
         self.assertEqual(self.daemon.vif_stats("fw-out")["discarded"]["total"], 0)
@@ -327,7 +327,7 @@ class Changes(Case):
         self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="off", **PATIENT)
         traffic = Traffic(self, self.daemon, ["fw-in", "fw-out", "a", "b"], ["a>b", "b>a"], reflect=["fw-in:fw-out"])
         traffic.wait_received(1000)
-        rounds = 3 if SANITIZED else 20
+        rounds = 3 if SANITIZED else 8
         for _ in range(rounds):
             for mode in ("bump", "tap", "off", "bump", "off", "tap", "off"):
                 self.daemon.set_tee("w1", "fw", DRAIN, mode=mode)
@@ -354,8 +354,6 @@ class Changes(Case):
             self.daemon.set_tee("w1", "fw", mode="bump")
         check_lossless(traffic.stop())
 
-    @unittest.skip("known shortfall: a tap whose appliance forwards its copies doubles them when it becomes a bump; "
-                   "the arms have to fall silent first")
     def test_a_tap_becomes_a_bump(self) -> None:
         """The copies that are still in an appliance which forwards them must not get onto the wire."""
         traffic = Traffic(self, self.daemon, ["fw-in", "fw-out", "a", "b"], ["a>b", "b>a"], reflect=["fw-in:fw-out"])

@@ -133,6 +133,11 @@ static void test_tap_bump_tap(void **state)
                 "fw.port <- f1: tap0>m1 end>vm1(wait 100)\n"
                 "fw.out_port -> f2: tap2>m2 end>vm2(wait 100)\n"
                 "monitor m1\nmonitor m2\n");
+    options = (struct compile_options){.phases = {[1] = PHASE_SETTLING}};
+    expect_legs(&f, "w", &options,
+                "a -> vm1: tap0>m1 tap2>m2 end>vm2(wait 100)\n"
+                "b <- vm2: tap2>m2 tap0>m1 end>vm1(wait 100)\n"
+                "monitor m1\nmonitor f1\nmonitor f2\nmonitor m2\n");
     options = (struct compile_options){.phases = {[1] = PHASE_ENTERING}};
     expect_legs(&f, "w", &options,
                 "a -> vm1: tap0>m1 tap2>m2 end>vm2(wait 100)\n"
