@@ -44,6 +44,7 @@ struct virtqueue {
     uint16_t last_used;
     uint16_t signalled_used;     // used index at the last notification
     bool signalled_valid;        // false after attach: then the first use signals
+    uint32_t walked;             // to the guest: descriptors walked for this burst so far
     bool armed;                  // the guest is asked to notify us
     _Atomic uint64_t bad_chains; // receive buffers that were none; given back empty
     // Why the queue is stopped: its ring can't be what a driver writes.

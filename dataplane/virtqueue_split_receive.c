@@ -139,7 +139,7 @@ uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Ato
     }
     // Descriptors are bounded as well: chains of none but empty or looping ones
     // would buy a guest many times its share of the worker.
-    for (uint16_t i = 0; i < waiting && bytes < LIMIT_BURST_BYTES && walked < LIMIT_BURST_SEGMENTS; i++) {
+    for (uint16_t i = 0; i < waiting && bytes < LIMIT_BURST_BYTES && walked < LIMIT_BURST_DESCRIPTORS; i++) {
         struct frame *frame = &burst->frames[burst->count];
         struct vring_desc desc;
         enum chain chain;

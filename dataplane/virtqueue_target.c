@@ -91,7 +91,7 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
                                                       : TRANSMIT_FULL;
         if (placement->chain_count == LIMIT_FRAME_SEGMENTS)
             return TRANSMIT_TOO_BIG;
-        if (placement->chain_count == 0 && target->walked >= LIMIT_BURST_SEGMENTS)
+        if (placement->chain_count == 0 && target->walked >= LIMIT_BURST_DESCRIPTORS)
             return TRANSMIT_FULL; // the next call goes on
         head = virtqueue_avail(vq, vq->last_avail + at);
         if (head >= vq->size) {

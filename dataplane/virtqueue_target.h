@@ -174,6 +174,13 @@ __attribute__((always_inline)) static inline uint16_t transmit_body(struct virtq
     target_open(&target, vq, &burst->frames[first], count);
     if (tap_vq != NULL)
         target_open(&tap, tap_vq, &burst->frames[first], count);
+    if (unlikely(first > 0)) {
+        // Goes on behind a frame that was dropped: what its receiver made us
+        // walk for it counts, or a hostile one would get 64 times as much.
+        target.walked = vq->walked;
+        if (tap_vq != NULL)
+            tap.walked = tap_vq->walked;
+    }
     for (done = 0; done < count; done++) {
         const struct frame *frame = &burst->frames[first + done];
         const struct frame_offload *offload = offloads ? &frame->offload : NULL;
@@ -200,7 +207,9 @@ __attribute__((always_inline)) static inline uint16_t transmit_body(struct virtq
                 tap_count_stop(counts, TRANSMIT_ALL, frame->len);
                 continue;
             }
-            if (tap.taken == tap.room) { // the usual reason: the monitor is slow
+            // The usual reason: the monitor is slow. Or it has made us walk
+            // enough for this burst.
+            if (tap.taken == tap.room || tap.walked >= LIMIT_BURST_DESCRIPTORS) {
                 copy_bytes(target_plain_at(&target, offload), frame->data, frame->len);
                 target_use_plain(&target, frame->len);
                 tap_count_stop(counts, TRANSMIT_FULL, frame->len);
@@ -213,8 +222,11 @@ __attribute__((always_inline)) static inline uint16_t transmit_body(struct virtq
             break;
     }
     target_close(&target);
-    if (tap_vq != NULL)
+    vq->walked = target.walked;
+    if (tap_vq != NULL) {
         target_close(&tap);
+        tap_vq->walked = tap.walked;
+    }
     return done;
 }
 

@@ -39,6 +39,11 @@ enum patchbay_limit {
     LIMIT_BURST_FRAMES = 64,
     LIMIT_BURST_SEGMENTS = 1024,
     LIMIT_BURST_BYTES = 65536, // a burst ends with the frame that reaches it
+    // Descriptors that a worker walks for a burst at one guest, but for those of
+    // the common chains of one; the frame that reaches it is the last. Sound
+    // drivers need far fewer; hostile ones get no more of the worker than a
+    // full burst of good frames costs (tests/path/test_fair.c).
+    LIMIT_BURST_DESCRIPTORS = 256,
 
     // API.
     LIMIT_REQUEST_BYTES = 1 << 20,

@@ -23,7 +23,7 @@ struct model {
     struct model_chain *chains; // MODEL_CHAINS, a ring
     uint32_t first, next;       // chains [first, next) are posted
     // Descriptors that a call looks at, at most; a test sets it to 0 before each.
-    // At LIMIT_BURST_SEGMENTS the engine may end the call.
+    // At LIMIT_BURST_DESCRIPTORS the engine may end the call.
     uint32_t walked;
 };
 

@@ -202,7 +202,7 @@ static uint64_t receive_run(struct dice *dice, unsigned rounds)
             }
             // Bad chains before them count, too.
             assert_true(sent[(uint16_t)(first + count) & (driver.size - 1)].bad || sum >= LIMIT_BURST_BYTES ||
-                        descs > LIMIT_BURST_SEGMENTS / 2);
+                        descs > LIMIT_BURST_DESCRIPTORS / 2);
         }
         if (count > 0) {
             count = (uint16_t)dice_below(dice, count + 1u);
@@ -312,7 +312,7 @@ static uint64_t transmit_run(struct dice *dice, unsigned rounds)
         driver_shadow_sync(&to.driver);
         to.model.walked = 0;
         for (want = 0; want < count; want++) {
-            if (to.model.walked >= LIMIT_BURST_SEGMENTS)
+            if (to.model.walked >= LIMIT_BURST_DESCRIPTORS)
                 count = want; // the call may end here
             if (want == count)
                 break;
@@ -374,7 +374,7 @@ static uint64_t tapped_run(struct dice *dice, unsigned rounds)
         driver_shadow_sync(&tap.driver);
         to.model.walked = tap.model.walked = 0;
         for (want = 0; want < count; want++) {
-            if (to.model.walked >= LIMIT_BURST_SEGMENTS || tap.model.walked >= LIMIT_BURST_SEGMENTS)
+            if (to.model.walked >= LIMIT_BURST_DESCRIPTORS || tap.model.walked >= LIMIT_BURST_DESCRIPTORS)
                 count = want;
             if (want == count)
                 break;

@@ -258,8 +258,8 @@ static void test_costly_monitor(void **state)
     assert_int_equal(
         64, virtqueue_split_transmit_tapped(&receiver.driver.vq, &monitor.driver.vq, &burst, 0, 64, &stop, &counts));
     check_sums(&counts, 64);
-    assert_int_equal(LIMIT_BURST_SEGMENTS / LIMIT_FRAME_SEGMENTS, counts.dropped[TAP_DROP_TOO_BIG]);
-    assert_int_equal(64 - LIMIT_BURST_SEGMENTS / LIMIT_FRAME_SEGMENTS, counts.dropped[TAP_DROP_RING_FULL]);
+    assert_int_equal(LIMIT_BURST_DESCRIPTORS / LIMIT_FRAME_SEGMENTS, counts.dropped[TAP_DROP_TOO_BIG]);
+    assert_int_equal(64 - LIMIT_BURST_DESCRIPTORS / LIMIT_FRAME_SEGMENTS, counts.dropped[TAP_DROP_RING_FULL]);
     guest_close(&receiver);
     guest_close(&monitor);
 }
