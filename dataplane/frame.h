@@ -41,7 +41,10 @@ struct frame {
     // segments, from segment_first on.
     uint16_t segment_count;
     uint16_t segment_first;
-    uint16_t id; // the source's: head of the descriptor chain
+    // The source's: the head of the descriptor chain; of a packed ring the
+    // buffer's id, and how many of the ring's descriptors it takes.
+    uint16_t id;
+    uint16_t chain_len;
     // Owner of the memory, or NULL when it is borrowed. Whoever takes it over
     // (an ethdev's transmit) sets it to NULL; complete frees what is left.
     struct rte_mbuf *mbuf;

@@ -74,17 +74,16 @@ static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
     burst->count = 0;
     if (unlikely(vq == NULL))
         return 0;
-    count = virtqueue_split_receive(vq, burst, vif->rxq[queue].discarded);
+    count = virtqueue_receive(vq, burst, vif->rxq[queue].discarded);
     if (count > 0)
         queue_of(vif, queue)->receiving = attachment;
-    else
-        check_broken(vif, vq);
+    check_broken(vif, vq); // it may be seen behind sound frames
     return count;
 }
 
 static void complete(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t taken)
 {
-    virtqueue_split_complete(&queue_of(vif, queue)->receiving->queues[queue].from_guest, burst, taken);
+    virtqueue_complete(&queue_of(vif, queue)->receiving->queues[queue].from_guest, burst, taken);
 }
 
 static uint16_t transmit(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
@@ -99,7 +98,7 @@ static uint16_t transmit(struct vif *vif, uint16_t queue, struct burst *burst, u
         return 0;
     }
     queue_of(vif, queue)->sending = attachment;
-    done = virtqueue_split_transmit(vq, burst, first, count, stop);
+    done = virtqueue_transmit(vq, burst, first, count, stop);
     if (done < count)
         check_broken(vif, vq);
     return done;
@@ -123,12 +122,12 @@ static uint16_t transmit_tapped(struct vif *vif, uint16_t queue, struct vif *mon
     if (unlikely(tap_vq == NULL)) {
         bool paused = stop_reason(monitor) == TRANSMIT_PAUSED;
 
-        done = virtqueue_split_transmit(vq, burst, first, count, stop);
+        done = virtqueue_transmit(vq, burst, first, count, stop);
         tap->offered += done;
         tap->dropped[paused ? TAP_DROP_PAUSED : TAP_DROP_DOWN] += done;
     } else {
         queue_of(monitor, monitor_queue)->sending = monitoring;
-        done = virtqueue_split_transmit_tapped(vq, tap_vq, burst, first, count, stop, tap);
+        done = virtqueue_transmit_tapped(vq, tap_vq, burst, first, count, stop, tap);
         check_broken(monitor, tap_vq);
     }
     if (done < count)
@@ -147,7 +146,7 @@ static bool arm(struct vif *vif, uint16_t queue)
     struct virtqueue *vq = from_guest(attachment_load(vif), queue);
 
     // Without a ring there is nothing to come; an attach rings the bell.
-    return vq == NULL || virtqueue_split_arm(vq);
+    return vq == NULL || virtqueue_arm(vq);
 }
 
 static void disarm(struct vif *vif, uint16_t queue)
@@ -156,7 +155,7 @@ static void disarm(struct vif *vif, uint16_t queue)
 
     vif_vhost_wake_calm(&queue_of(vif, queue)->from_guest);
     if (vq != NULL)
-        virtqueue_split_disarm(vq);
+        virtqueue_disarm(vq);
 }
 
 static int wake_fd(struct vif *vif, uint16_t queue)
@@ -173,7 +172,7 @@ static int arm_transmit(struct vif *vif, uint16_t queue)
     if (vq == NULL || vq->kick_fd < 0)
         return -1;
     vif_vhost_wake_calm(&queue_of(vif, queue)->to_guest);
-    return virtqueue_split_arm(vq) ? queue_of(vif, queue)->to_guest.set : -1;
+    return virtqueue_arm(vq) ? queue_of(vif, queue)->to_guest.set : -1;
 }
 
 const struct vif_ops vif_vhost_ops = {

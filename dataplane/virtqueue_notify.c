@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-// Notifications both ways (virtio 1.2, 2.7.7 and 2.7.10). The call
+// Notifications of split rings, both ways (virtio 1.2, 2.7.7 and 2.7.10). The call
 // here is the one system call that a worker makes for a guest, and only when
 // the guest asked for it.
 
@@ -19,7 +19,7 @@ static void avail_event_set(const struct virtqueue *vq, uint16_t index)
     __atomic_store_n((uint16_t *)(void *)&vq->used->ring[vq->size], index, __ATOMIC_RELAXED);
 }
 
-bool virtqueue_notify(struct virtqueue *vq)
+bool virtqueue_split_notify(struct virtqueue *vq)
 {
     uint16_t old = vq->signalled_used;
     bool valid = vq->signalled_valid;

@@ -9,8 +9,8 @@ uint16_t virtqueue_split_transmit(struct virtqueue *vq, const struct burst *burs
                                   enum transmit_stop *stop)
 {
     if (likely(burst->offloads == 0))
-        return transmit_body(vq, NULL, burst, first, count, stop, NULL, false);
-    return transmit_body(vq, NULL, burst, first, count, stop, NULL, true);
+        return transmit_body(vq, false, NULL, false, burst, first, count, stop, NULL, false);
+    return transmit_body(vq, false, NULL, false, burst, first, count, stop, NULL, true);
 }
 
 uint16_t virtqueue_split_transmit_tapped(struct virtqueue *vq, struct virtqueue *tap, const struct burst *burst,
@@ -18,6 +18,6 @@ uint16_t virtqueue_split_transmit_tapped(struct virtqueue *vq, struct virtqueue 
                                          struct tap_count *counts)
 {
     if (likely(burst->offloads == 0))
-        return transmit_body(vq, tap, burst, first, count, stop, counts, false);
-    return transmit_body(vq, tap, burst, first, count, stop, counts, true);
+        return transmit_body(vq, false, tap, false, burst, first, count, stop, counts, false);
+    return transmit_body(vq, false, tap, false, burst, first, count, stop, counts, true);
 }

@@ -12,10 +12,12 @@
 struct placement {
     uint16_t chain_count;
     uint16_t piece_count;
-    uint16_t walked; // descriptors looked at, those without bytes too
+    uint32_t descs;  // of its chains: of the ring if that is packed, else one each
+    uint32_t walked; // descriptors looked at, those without bytes too
     struct {
-        uint16_t head;
-        uint32_t len; // bytes written to it
+        uint16_t id;
+        uint16_t chain_len; // descriptors of a packed ring; else 1
+        uint32_t len;       // bytes written to it
     } chains[LIMIT_FRAME_SEGMENTS];
     struct {
         uint8_t *host;
@@ -23,26 +25,48 @@ struct placement {
     } pieces[LIMIT_FRAME_SEGMENTS];
 };
 
-// Adds the writable pieces of one chain, up to `want` bytes in all. Returns
-// the bytes it adds, or -EINVAL for a chain that no driver may build: then some
-// of its pieces may stand in the placement.
-static int64_t placement_add_chain(struct placement *placement, struct target *target, uint16_t head, uint32_t want)
+// Begins at the next chain that nothing stands in yet, with its first
+// descriptor in *desc; of a split ring *id is its head. TRANSMIT_FULL: there is
+// none now.
+static enum transmit_stop chain_begin(const struct placement *placement, const struct target *target,
+                                      struct virtqueue_chain *chain, struct vring_desc *desc, uint16_t *id)
 {
-    const struct virtqueue *vq = target->vq;
-    struct virtqueue_table table = virtqueue_table_of_ring(vq);
-    struct vring_desc desc;
+    struct virtqueue *vq = target->vq;
+    uint32_t at = (uint32_t)target->taken + placement->chain_count;
+
+    if (at >= target->room)
+        return TRANSMIT_FULL;
+    if (vq->packed) {
+        uint32_t ahead = target->batch.descs + placement->descs;
+
+        return virtqueue_packed_chain_begin(vq, &chain->chain, ahead, desc) ? TRANSMIT_ALL : TRANSMIT_FULL;
+    }
+    *id = virtqueue_avail(vq, (uint16_t)(vq->last_avail + at));
+    if (*id >= vq->size) {
+        virtqueue_break(vq, "an available descriptor index is beyond the ring");
+        return TRANSMIT_DOWN;
+    }
+    chain->table = virtqueue_table_of_ring(vq);
+    *desc = virtqueue_desc_load(&vq->desc[*id]);
+    return TRANSMIT_ALL;
+}
+
+// Adds the writable pieces of the chain that begins with desc, up to `want`
+// bytes in all. Returns the bytes it adds, or -EINVAL for a chain that no
+// driver may build: then some of its pieces may stand in the placement.
+static int64_t placement_add_chain(struct placement *placement, struct target *target, struct virtqueue_chain *chain,
+                                   struct vring_desc desc, uint32_t want)
+{
+    struct virtqueue *vq = target->vq;
     uint32_t got = 0;
 
-    if (head >= vq->size)
-        return -EINVAL;
-    desc = virtqueue_desc_load(&vq->desc[head]);
     while (placement->walked < LIMIT_FRAME_SEGMENTS) {
         uint64_t address;
         uint32_t left;
 
         placement->walked++;
         target->walked++;
-        if (!virtqueue_table_resolve(vq, &table, &desc) || !(desc.flags & VRING_DESC_F_WRITE))
+        if (!virtqueue_chain_resolve(vq->packed, vq, chain, &desc) || !(desc.flags & VRING_DESC_F_WRITE))
             return -EINVAL;
         address = desc.addr;
         left = desc.len < want - got ? desc.len : want - got;
@@ -60,10 +84,39 @@ static int64_t placement_add_chain(struct placement *placement, struct target *t
         }
         if (got == want || !(desc.flags & VRING_DESC_F_NEXT))
             return got;
-        if (!virtqueue_table_next(&table, &desc))
+        if (!virtqueue_chain_next(vq->packed, vq, chain, &desc))
             return -EINVAL;
     }
     return -EINVAL;
+}
+
+// Of a packed ring the chain's id and length, which its end tells. False: the
+// ring is stopped.
+static bool chain_end(struct target *target, struct virtqueue_chain *chain, uint16_t *id, uint32_t *chain_len)
+{
+    struct virtqueue *vq = target->vq;
+    uint32_t walked;
+
+    *chain_len = 1;
+    if (!vq->packed)
+        return true;
+    walked = chain->chain.len;
+    if (!virtqueue_packed_chain_end(vq, &chain->chain))
+        return false;
+    target->walked += chain->chain.len - walked;
+    *id = virtqueue_packed_id(chain->chain.word);
+    *chain_len = chain->chain.len;
+    return true;
+}
+
+// Why a frame finds no place when no more buffers are available.
+static enum transmit_stop placement_stop(const struct placement *placement, const struct virtqueue *vq)
+{
+    // A whole ring of buffers that is too small for one frame will never be
+    // enough.
+    if (placement->descs == vq->size)
+        return TRANSMIT_TOO_BIG;
+    return placement->chain_count > 0 ? TRANSMIT_SHORT : TRANSMIT_FULL;
 }
 
 // Finds room for len bytes of frame and its header, in one chain or, with
@@ -77,28 +130,25 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
     struct virtqueue *vq = target->vq;
     uint32_t left = len + vq->hdr_len;
 
-    placement->chain_count = placement->piece_count = placement->walked = 0;
+    placement->chain_count = placement->piece_count = placement->walked = placement->descs = 0;
     while (left > 0) {
-        uint16_t at = target->taken + placement->chain_count;
-        uint16_t head;
+        struct virtqueue_chain chain;
+        struct vring_desc desc;
+        enum transmit_stop stop;
+        uint32_t chain_len;
+        uint16_t id = 0;
         int64_t got;
 
-        if (at >= target->room)
-            // A whole ring of buffers that is too small for one frame will
-            // never be enough.
-            return placement->chain_count == vq->size ? TRANSMIT_TOO_BIG
-                   : placement->chain_count > 0       ? TRANSMIT_SHORT
-                                                      : TRANSMIT_FULL;
         if (placement->chain_count == LIMIT_FRAME_SEGMENTS)
             return TRANSMIT_TOO_BIG;
         if (placement->chain_count == 0 && target->walked >= LIMIT_BURST_DESCRIPTORS)
             return TRANSMIT_FULL; // the next call goes on
-        head = virtqueue_avail(vq, vq->last_avail + at);
-        if (head >= vq->size) {
-            virtqueue_break(vq, "an available descriptor index is beyond the ring");
+        stop = chain_begin(placement, target, &chain, &desc, &id);
+        if (stop != TRANSMIT_ALL)
+            return stop == TRANSMIT_FULL ? placement_stop(placement, vq) : stop;
+        got = placement_add_chain(placement, target, &chain, desc, left);
+        if (!chain_end(target, &chain, &id, &chain_len))
             return TRANSMIT_DOWN;
-        }
-        got = placement_add_chain(placement, target, head, left);
         if (got <= 0) {
             // Frames of this call before it are in `taken`; it comes right
             // behind them, so order is kept. Chains of this frame that are
@@ -106,12 +156,14 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
             if (placement->chain_count > 0)
                 return TRANSMIT_TOO_BIG;
             counter_add_relaxed(&vq->bad_chains, 1);
-            target_use(target, head, 0);
+            target_use(target, vq->packed, id, 0, chain_len);
             placement->piece_count = placement->walked = 0; // nothing of it is written to
             continue;
         }
-        placement->chains[placement->chain_count].head = head;
+        placement->chains[placement->chain_count].id = id;
+        placement->chains[placement->chain_count].chain_len = (uint16_t)chain_len;
         placement->chains[placement->chain_count++].len = (uint32_t)got;
+        placement->descs += chain_len;
         left -= (uint32_t)got;
         if (left > 0 && !vq->mergeable)
             return TRANSMIT_TOO_BIG; // the next buffer won't be looked at before this one is used
@@ -199,7 +251,8 @@ static void writer_open(struct writer *writer, const struct placement *placement
 static void placement_use(const struct placement *placement, struct target *target)
 {
     for (uint16_t i = 0; i < placement->chain_count; i++)
-        target_use(target, placement->chains[i].head, placement->chains[i].len);
+        target_use(target, target->vq->packed, placement->chains[i].id, placement->chains[i].len,
+                   placement->chains[i].chain_len);
 }
 
 // Copies header and frame into the pieces and uses the chains up.

@@ -55,6 +55,28 @@ static uint32_t round_up(uint32_t value)
     return (value + RING_GAP - 1) / RING_GAP * RING_GAP;
 }
 
+enum driver_ring driver_ring_next(void)
+{
+    static const char *at;
+    const char *rings = getenv("PATCHBAY_TEST_RINGS");
+
+    if (rings == NULL)
+        return RING_SPLIT;
+    if (at == NULL || *at == '\0')
+        at = rings;
+    for (unsigned kind = RING_SPLIT; kind <= RING_PACKED; kind++) {
+        const char *name = kind == RING_SPLIT ? "split" : "packed";
+
+        if (strncmp(at, name, strlen(name)) == 0) {
+            at += strlen(name);
+            at += *at == ',';
+            return (enum driver_ring)kind;
+        }
+    }
+    fail_msg("PATCHBAY_TEST_RINGS=%s: it is made of split and packed", rings);
+    return RING_DEFAULT;
+}
+
 void driver_open(struct driver *driver, const struct driver_options *options)
 {
     uint32_t size, desc_size, avail_size, used_size;
@@ -62,6 +84,8 @@ void driver_open(struct driver *driver, const struct driver_options *options)
 
     memset(driver, 0, sizeof(*driver));
     driver->options = *options;
+    if (options->ring == RING_DEFAULT)
+        driver->options.ring = driver_ring_next();
     driver->size = options->size != 0 ? options->size : 256;
     size = driver->size;
     desc_size = round_up(16 * size);
@@ -86,7 +110,8 @@ void driver_open(struct driver *driver, const struct driver_options *options)
     driver->avail = (void *)(driver->regions[0].host + desc_size);
     driver->used = (void *)(driver->regions[0].host + desc_size + avail_size);
     memset(driver->regions[0].host, 0, desc_size + avail_size + used_size);
-    driver->avail->idx = driver->used->idx = options->start;
+    if (driver->options.ring == RING_SPLIT)
+        driver->avail->idx = driver->used->idx = options->start;
     driver->avail_idx = driver->used_idx = driver->expect_used_idx = options->start;
     driver->free = must(calloc(size, sizeof(*driver->free)));
     driver->chain_descs = must(calloc(size, sizeof(*driver->chain_descs)));
@@ -110,7 +135,10 @@ void driver_open(struct driver *driver, const struct driver_options *options)
         .call_fd = -1,
         .last_avail = options->start,
         .last_used = options->start,
+        .in_order = options->in_order,
     };
+    if (driver->options.ring == RING_PACKED)
+        driver_packed_open(driver, (uint8_t *)driver->desc, (uint8_t *)driver->avail, (uint8_t *)driver->used);
 }
 
 void driver_close(struct driver *driver)
@@ -119,6 +147,7 @@ void driver_close(struct driver *driver)
         munmap(driver->regions[i].map, driver->regions[i].map_size);
         free(driver->regions[i].shadow);
     }
+    driver_packed_close(driver);
     free(driver->free);
     free(driver->chain_descs);
     free(driver->chain_list);
@@ -208,7 +237,7 @@ unsigned driver_descs_needed(unsigned count, enum driver_layout layout)
 
 // Memory for an indirect table: in one region, as the engine wants it (no
 // allocator of a kernel gives out pieces across two).
-static uint64_t table_alloc(struct driver *driver, uint32_t size)
+uint64_t driver_table_alloc(struct driver *driver, uint32_t size)
 {
     for (;;) {
         uint64_t at = driver_alloc(driver, size) + 1; // any alignment is allowed
@@ -222,7 +251,7 @@ static uint64_t table_alloc(struct driver *driver, uint32_t size)
 // Writes an indirect table of the pieces; its entries stand in a shuffled order.
 static uint64_t table_write(struct driver *driver, const struct driver_piece *pieces, unsigned count)
 {
-    uint64_t at = table_alloc(driver, count * 16);
+    uint64_t at = driver_table_alloc(driver, count * 16);
     struct vring_desc table[DRIVER_CHAIN_MAX];
 
     // The first stays the first, the others go backwards.
@@ -247,6 +276,8 @@ uint16_t driver_add(struct driver *driver, const struct driver_piece *pieces, un
     unsigned needed = driver_descs_needed(count, layout);
     uint16_t list[DRIVER_CHAIN_MAX];
 
+    if (driver->vq.packed)
+        return driver_packed_add(driver, pieces, count, layout);
     assert_true(count > 0 && count <= DRIVER_CHAIN_MAX && needed <= driver->free_count);
     for (unsigned i = 0; i < needed; i++)
         list[i] = driver->free[--driver->free_count];
@@ -283,6 +314,10 @@ void driver_offer(struct driver *driver, uint16_t head)
 
 void driver_publish(struct driver *driver)
 {
+    if (driver->vq.packed) {
+        driver_packed_publish(driver);
+        return;
+    }
     __atomic_store_n(&driver->avail->idx, driver->avail_idx, __ATOMIC_RELEASE);
 }
 
@@ -290,6 +325,8 @@ bool driver_take(struct driver *driver, uint16_t *head, uint32_t *len)
 {
     const struct vring_used_elem *elem;
 
+    if (driver->vq.packed)
+        return driver_packed_take(driver, head, len);
     if (__atomic_load_n(&driver->used->idx, __ATOMIC_ACQUIRE) == driver->used_idx)
         return false;
     elem = &driver->used->ring[driver->used_idx & (driver->size - 1)];
@@ -338,8 +375,19 @@ void driver_shadow_use(struct driver *driver, uint16_t head, uint32_t len)
 {
     struct vring_used *used = shadow_used(driver);
 
+    if (driver->vq.packed) {
+        driver_packed_shadow_use(driver, head, len);
+        return;
+    }
     used->ring[driver->expect_used_idx & (driver->size - 1)] = (struct vring_used_elem){.id = head, .len = len};
     used->idx = ++driver->expect_used_idx;
+}
+
+void driver_shadow_catch_up(struct driver *driver)
+{
+    driver->expect_used_idx = driver->used_idx;
+    driver->packed.expect = driver->packed.used;
+    driver->packed.expect_wrap = driver->packed.used_wrap;
 }
 
 void driver_shadow_check(const struct driver *driver)

@@ -3,7 +3,8 @@
 #define PATCHBAY_TESTS_VIRTQUEUE_DRIVER_H
 
 // A guest in memory: regions with pages behind and before them that nobody may
-// touch, a split ring, and a driver that can build any chain, right or wrong.
+// touch, a split or a packed ring, and a driver that can build any chain, right
+// or wrong. driver_packed.c has what is different with a packed ring.
 // It shares no code with the engine but the structs of linux/virtio_ring.h.
 //
 // The shadow is a second copy of all guest memory. A test lets the engine work
@@ -25,11 +26,18 @@ enum {
     DRIVER_BUFFERS_AT = 0x40000000,
 };
 
+enum driver_ring {
+    RING_DEFAULT, // what PATCHBAY_TEST_RINGS says for this one; see driver_ring_next
+    RING_SPLIT,
+    RING_PACKED,
+};
+
 struct driver_options {
+    enum driver_ring ring;
     uint16_t size;   // of the ring; 0: 256
     uint8_t hdr_len; // 0: 12
-    uint16_t start;  // of both indices
-    bool event_idx, no_indirect, mergeable;
+    uint16_t start;  // of both indices; of a packed ring modulo its size, the lap by its highest bit
+    bool event_idx, no_indirect, mergeable, in_order;
     uint8_t offloads; // enum offload, as negotiated
     // Bytes of each of the buffer regions; 0: one of 1 MiB and one of 512 KiB.
     uint32_t buffers[DRIVER_REGIONS_MAX - 1];
@@ -70,11 +78,30 @@ struct driver {
     uint32_t free_count;
     uint16_t *chain_descs; // by head: how many of the ring's descriptors its chain has
     uint16_t *chain_list;  // by head × 64: which they are
-    uint64_t alloc_next;   // bump allocator of the buffers
+    // Of a packed ring: where the driver goes on, in what lap, and where it and
+    // the test expect the next used descriptor. chain_descs is by buffer id.
+    struct driver_packed {
+        struct vring_packed_desc *ring;
+        struct vring_packed_desc_event *driver_event, *device_event;
+        uint32_t next, used, expect;
+        bool next_wrap, used_wrap, expect_wrap;
+        uint16_t *ids; // free ones
+        uint32_t id_count;
+        // Heads that driver_publish is to make available: where, and their flags.
+        struct driver_head {
+            uint32_t at;
+            uint16_t flags;
+        } * heads;
+        uint32_t head_count;
+    } packed;
+    uint64_t alloc_next; // bump allocator of the buffers
     uint64_t alloc_end;
 };
 
 void driver_open(struct driver *driver, const struct driver_options *options);
+// What kind of ring the next driver gets that doesn't say: PATCHBAY_TEST_RINGS
+// is "split" (the default), "packed", or "split,packed" for one after the other.
+enum driver_ring driver_ring_next(void);
 void driver_close(struct driver *driver);
 
 // Adds a region, to the engine's view too. at is a guest address.
@@ -111,12 +138,26 @@ void driver_publish(struct driver *driver);
 // Takes the next used element; false: none. Frees its descriptors.
 bool driver_take(struct driver *driver, uint16_t *head, uint32_t *len);
 
+// What driver.c leaves to driver_packed.c.
+void driver_packed_open(struct driver *driver, uint8_t *ring, uint8_t *driver_event, uint8_t *device_event);
+void driver_packed_close(struct driver *driver);
+uint64_t driver_packed_table(struct driver *driver, const struct driver_piece *pieces, unsigned count);
+uint16_t driver_packed_add(struct driver *driver, const struct driver_piece *pieces, unsigned count,
+                           enum driver_layout layout);
+void driver_packed_publish(struct driver *driver);
+bool driver_packed_take(struct driver *driver, uint16_t *id, uint32_t *len);
+void driver_packed_shadow_use(struct driver *driver, uint16_t id, uint32_t len);
+// Memory for an indirect table of size bytes.
+uint64_t driver_table_alloc(struct driver *driver, uint32_t size);
+
 // The shadow: as the guest is now; what is expected; and the comparison, which
 // fails the test at the first difference.
 void driver_shadow_sync(struct driver *driver);
 void driver_shadow_write(struct driver *driver, uint64_t address, const void *data, size_t len);
 void driver_shadow_use(struct driver *driver, uint16_t head, uint32_t len);
 void driver_shadow_check(const struct driver *driver);
+// What the driver has taken is what was expected so far.
+void driver_shadow_catch_up(struct driver *driver);
 
 // All of the frame's bytes, as the engine gave them.
 void frame_gather(const struct burst *burst, const struct frame *frame, uint8_t *to);

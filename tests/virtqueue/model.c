@@ -52,6 +52,7 @@ uint16_t model_post(struct model *model, const struct driver_piece *pieces, unsi
     chain->head = driver_add(model->driver, pieces, count, layout);
     chain->piece_count = (uint16_t)count;
     chain->bad_at = (uint16_t)(bad_at < count ? bad_at : count);
+    chain->descs = model->driver->vq.packed && layout == LAYOUT_DIRECT ? (uint16_t)count : 1;
     chain->pieces = malloc(count * sizeof(*pieces));
     assert_non_null(chain->pieces);
     memcpy(chain->pieces, pieces, count * sizeof(*pieces));
@@ -100,11 +101,15 @@ static void write_chain(struct model *model, const struct model_chain *chain, co
     }
 }
 
-// How many descriptors have to be looked at for `want` bytes.
+// How many descriptors have to be looked at for `want` bytes; and to the chain's
+// end, if only that tells what it is.
 static uint32_t chain_walk(const struct model_chain *chain, uint32_t want)
 {
     uint64_t bytes = 0;
     uint32_t count = 0;
+
+    if (chain->descs > 1)
+        return chain->descs;
 
     while (count < chain->piece_count && bytes < want)
         bytes += chain->pieces[count++].len;
@@ -125,7 +130,7 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
 {
     const struct virtqueue *vq = &model->driver->vq;
     uint8_t image[12 + LIMIT_FRAME_MAX + 16] = {0};
-    uint32_t want = vq->hdr_len + len, have = 0, count = 0;
+    uint32_t want = vq->hdr_len + len, have = 0, count = 0, descs = 0;
 
     // Bad chains before the frame go back empty.
     while (model->first != model->next && chain_takes(chain_at(model, model->first), want) < 0) {
@@ -137,7 +142,7 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
         int64_t takes;
 
         if (model->first + count == model->next)
-            return count == model->driver->size ? TRANSMIT_TOO_BIG : count > 0 ? TRANSMIT_SHORT : TRANSMIT_FULL;
+            return descs == model->driver->size ? TRANSMIT_TOO_BIG : count > 0 ? TRANSMIT_SHORT : TRANSMIT_FULL;
         if (count == LIMIT_FRAME_SEGMENTS)
             return TRANSMIT_TOO_BIG;
         model->walked += chain_walk(chain_at(model, model->first + count), want - have);
@@ -145,6 +150,7 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
         if (takes < 0)
             return TRANSMIT_TOO_BIG;
         have += (uint32_t)takes;
+        descs += chain_at(model, model->first + count)->descs;
         count++;
         if (have < want && !vq->mergeable)
             return TRANSMIT_TOO_BIG;

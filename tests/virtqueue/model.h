@@ -15,6 +15,7 @@ struct model_chain {
     uint16_t head;
     uint16_t piece_count;
     uint16_t bad_at; // the first piece that no driver may post; piece_count: none
+    uint16_t descs;  // that it takes of a packed ring; else 1
     struct driver_piece *pieces;
 };
 

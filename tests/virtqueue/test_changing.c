@@ -131,7 +131,7 @@ static void test_same_bytes(void **state)
         burst.frames[0].data_len = len - (pieces - 1);
         for (unsigned i = 1; i < pieces; i++)
             burst.segments[i - 1] = (struct frame_segment){flipper.bytes + len - pieces + i, 1};
-        assert_int_equal(1, virtqueue_split_transmit_tapped(&to.vq, &tap.vq, &burst, 0, 1, &stop, &counts));
+        assert_int_equal(1, virtqueue_transmit_tapped(&to.vq, &tap.vq, &burst, 0, 1, &stop, &counts));
         assert_int_equal(1, counts.copied.frames);
         assert_int_equal(len, collect(&to, first));
         assert_int_equal(len, collect(&tap, second));
@@ -235,16 +235,16 @@ static void test_scribbled_rings(void **state)
             driver->avail_idx = (uint16_t)(driver->vq.last_avail + dice_below(&dice, 65));
             driver_publish(driver);
         }
-        count = virtqueue_split_receive(&from.vq, &burst, discarded);
+        count = virtqueue_receive(&from.vq, &burst, discarded);
         driver_check_views(&from, &burst);
         seen += count;
         if (count == 0) {
             burst.frames[0] = (struct frame){0};
             frame_set_single(&burst.frames[0], bytes, 60 + round % 2000);
-            done = virtqueue_split_transmit_tapped(&to.vq, &tap.vq, &burst, 0, 1, &stop, &counts);
+            done = virtqueue_transmit_tapped(&to.vq, &tap.vq, &burst, 0, 1, &stop, &counts);
         } else {
-            done = virtqueue_split_transmit_tapped(&to.vq, &tap.vq, &burst, 0, count, &stop, &counts);
-            virtqueue_split_complete(&from.vq, &burst, done);
+            done = virtqueue_transmit_tapped(&to.vq, &tap.vq, &burst, 0, count, &stop, &counts);
+            virtqueue_complete(&from.vq, &burst, done);
         }
         assert_int_equal(counts.offered, done);
         sent += done;
@@ -309,7 +309,7 @@ static void test_only_what_was_offered(void **state)
             burst.frames[i] = (struct frame){0};
             frame_set_single(&burst.frames[i], bytes, lens[(round + i) % 6]);
         }
-        (void)virtqueue_split_transmit_tapped(&to.vq, &tap.vq, &burst, 0, 8, &stop, &counts);
+        (void)virtqueue_transmit_tapped(&to.vq, &tap.vq, &burst, 0, 8, &stop, &counts);
     }
     atomic_store(&over, true);
     pthread_join(thread, NULL);

@@ -89,13 +89,13 @@ static void device_arms(struct litmus *litmus, uint32_t round)
 {
     // As the owner of a queue that has taken all there was.
     litmus->driver.vq.last_avail = (uint16_t)(round - 1);
-    litmus->device_saw = !virtqueue_split_arm(&litmus->driver.vq);
+    litmus->device_saw = !virtqueue_arm(&litmus->driver.vq);
 }
 
 // Before the next round the wish must be gone.
 static void device_disarms(struct litmus *litmus)
 {
-    virtqueue_split_disarm(&litmus->driver.vq);
+    virtqueue_disarm(&litmus->driver.vq);
 }
 
 // ---- the guest sleeps: notify against a guest that asks for it ----
@@ -120,7 +120,7 @@ static void device_notifies(struct litmus *litmus, uint32_t round)
     (void)round;
     burst.frames[0].id = 0;
     // It ends with virtqueue_notify.
-    virtqueue_split_complete(&litmus->driver.vq, &burst, 1);
+    virtqueue_complete(&litmus->driver.vq, &burst, 1);
 }
 
 static void device_looks(struct litmus *litmus)
@@ -149,7 +149,7 @@ static void run(bool event_idx, void (*guest_side)(struct litmus *, uint32_t),
     litmus->driver.vq.call_fd = eventfd(0, EFD_NONBLOCK);
     litmus->driver.vq.signalled_valid = true;
     assert_true(litmus->driver.vq.call_fd >= 0);
-    virtqueue_split_disarm(&litmus->driver.vq);
+    virtqueue_disarm(&litmus->driver.vq);
     // No wish yet, that is: one for an index far away.
     litmus->driver.avail->ring[256] = 0x8000;
     litmus->driver.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;

@@ -334,26 +334,26 @@ static void one_bad_chain(const struct bad_chain *bad, unsigned before)
     if (before > 0) {
         // First those before it; it stays in the ring, since completion is in order.
         driver_shadow_sync(&driver);
-        assert_int_equal(before, virtqueue_split_receive(&driver.vq, &burst, discarded));
+        assert_int_equal(before, virtqueue_receive(&driver.vq, &burst, discarded));
         driver_check_views(&driver, &burst);
         assert_int_equal(0, discarded_sum());
         driver_shadow_check(&driver);
         for (unsigned i = 0; i < before; i++)
             driver_shadow_use(&driver, heads[i], 0);
-        virtqueue_split_complete(&driver.vq, &burst, (uint16_t)before);
+        virtqueue_complete(&driver.vq, &burst, (uint16_t)before);
         driver_shadow_check(&driver);
     }
     driver_shadow_sync(&driver);
     driver_shadow_use(&driver, heads[before], 0);
     // One that is as long as a burst may be has one of its own.
-    if (virtqueue_split_receive(&driver.vq, &burst, discarded) != 2 &&
-        virtqueue_split_receive(&driver.vq, &burst, discarded) != 2)
+    if (virtqueue_receive(&driver.vq, &burst, discarded) != 2 &&
+        virtqueue_receive(&driver.vq, &burst, discarded) != 2)
         fail_msg("%s: not given back before the good ones", bad->name);
     driver_shadow_check(&driver); // it is back, and nothing else was written
     driver_check_views(&driver, &burst);
     if (discarded[bad->reason] != 1 || discarded_sum() != 1)
         fail_msg("%s: counted otherwise", bad->name);
-    virtqueue_split_complete(&driver.vq, &burst, 2);
+    virtqueue_complete(&driver.vq, &burst, 2);
     for (unsigned i = 0; i < count; i++) {
         assert_true(driver_take(&driver, &head, &len));
         assert_int_equal(heads[i], head);
@@ -394,7 +394,7 @@ static void test_bad_chains_of_buffers(void **state)
         frame_set_single(&burst.frames[0], bytes, sizeof(bytes));
         driver_shadow_sync(&driver);
         driver_shadow_use(&driver, head, 0);
-        if (virtqueue_split_transmit(&driver.vq, &burst, 0, 1, &stop) != 0 || stop != TRANSMIT_FULL)
+        if (virtqueue_transmit(&driver.vq, &burst, 0, 1, &stop) != 0 || stop != TRANSMIT_FULL)
             fail_msg("%s: stop %u", bad->name, stop);
         driver_shadow_check(&driver);
         assert_int_equal(1, driver.vq.bad_chains);
@@ -421,7 +421,7 @@ static void test_bad_chains_are_bounded(void **state)
         uint32_t now = 0;
 
         assert_true(calls++ < 256);
-        assert_int_equal(0, virtqueue_split_receive(&driver.vq, &burst, discarded));
+        assert_int_equal(0, virtqueue_receive(&driver.vq, &burst, discarded));
         while (driver_take(&driver, &head, &len))
             now++;
         assert_in_range(now, 1, LIMIT_BURST_DESCRIPTORS / LIMIT_FRAME_SEGMENTS);
@@ -441,7 +441,7 @@ static void test_index_jump(void **state)
         driver.avail_idx = (uint16_t)(65000 + jump);
         driver_publish(&driver);
         driver_shadow_sync(&driver);
-        assert_int_equal(0, virtqueue_split_receive(&driver.vq, &burst, discarded));
+        assert_int_equal(0, virtqueue_receive(&driver.vq, &burst, discarded));
         driver_shadow_check(&driver);
         assert_non_null(driver.vq.broken);
         driver_close(&driver);
@@ -451,7 +451,7 @@ static void test_index_jump(void **state)
     while (driver.free_count > 0)
         driver_add_one(&driver, driver_alloc(&driver, 100), 100, 0);
     driver_publish(&driver);
-    assert_int_equal(64, virtqueue_split_receive(&driver.vq, &burst, discarded));
+    assert_int_equal(64, virtqueue_receive(&driver.vq, &burst, discarded));
     assert_null(driver.vq.broken);
     driver_close(&driver);
 }
@@ -469,8 +469,8 @@ static void test_head_beyond(void **state)
                 driver_add_one(&driver, driver_alloc(&driver, 100), 100, 0);
             driver_offer(&driver, heads[i]);
             driver_publish(&driver);
-            assert_int_equal(before, virtqueue_split_receive(&driver.vq, &burst, discarded));
-            virtqueue_split_complete(&driver.vq, &burst, (uint16_t)before);
+            assert_int_equal(before, virtqueue_receive(&driver.vq, &burst, discarded));
+            virtqueue_complete(&driver.vq, &burst, (uint16_t)before);
             assert_int_equal(before, driver.used->idx);
             assert_non_null(driver.vq.broken);
             driver_close(&driver);
@@ -562,7 +562,7 @@ static void test_random_rings(void **state)
         random_rings(&dice, &from);
         random_rings(&dice, &to);
         random_rings(&dice, &tap);
-        count = virtqueue_split_receive(&from.vq, &burst, discarded);
+        count = virtqueue_receive(&from.vq, &burst, discarded);
         driver_check_views(&from, &burst);
         seen += count;
         if (count == 0) { // frames of our own, then
@@ -573,9 +573,9 @@ static void test_random_rings(void **state)
             }
         }
         if (round % 2)
-            done = virtqueue_split_transmit(&to.vq, &burst, 0, count, &stop);
+            done = virtqueue_transmit(&to.vq, &burst, 0, count, &stop);
         else
-            done = virtqueue_split_transmit_tapped(&to.vq, &tap.vq, &burst, 0, count, &stop, &counts);
+            done = virtqueue_transmit_tapped(&to.vq, &tap.vq, &burst, 0, count, &stop, &counts);
         assert_true(done <= count);
         assert_true((done == count) == (stop == TRANSMIT_ALL));
         if (round % 2 == 0) {
@@ -588,7 +588,7 @@ static void test_random_rings(void **state)
         }
         sent += done;
         if (burst.count > 0 && burst.count == count)
-            virtqueue_split_complete(&from.vq, &burst, (uint16_t)dice_below(&dice, count + 1u));
+            virtqueue_complete(&from.vq, &burst, (uint16_t)dice_below(&dice, count + 1u));
         burst.count = 0;
         assert_int_equal(from.vq.last_avail, from.vq.last_used);
         assert_int_equal(to.vq.last_avail, to.vq.last_used);

@@ -70,7 +70,7 @@ static void use(struct driver *driver, uint16_t count)
         bool valid = driver->vq.signalled_valid;
 
         driver->vq.call_fd = -1;
-        virtqueue_split_complete(&driver->vq, &burst, some);
+        virtqueue_complete(&driver->vq, &burst, some);
         driver->vq.call_fd = fd;
         driver->vq.signalled_used = signalled;
         driver->vq.signalled_valid = valid;
@@ -214,10 +214,10 @@ static void test_arm(void **state)
     (void)state;
     for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
         begin(&driver, &(struct driver_options){.event_idx = event_idx, .start = 65535});
-        virtqueue_split_disarm(&driver.vq);
+        virtqueue_disarm(&driver.vq);
         if (!event_idx)
             assert_int_equal(VRING_USED_F_NO_NOTIFY, driver.used->flags);
-        assert_true(virtqueue_split_arm(&driver.vq));
+        assert_true(virtqueue_arm(&driver.vq));
         assert_true(driver.vq.armed);
         if (event_idx)
             assert_int_equal(65535, avail_event(&driver)); // the next one's index
@@ -225,7 +225,7 @@ static void test_arm(void **state)
             assert_int_equal(0, driver.used->flags);
         driver_add_one(&driver, driver_alloc(&driver, 100), 100, 0);
         driver_publish(&driver);
-        assert_false(virtqueue_split_arm(&driver.vq)); // there is one
+        assert_false(virtqueue_arm(&driver.vq)); // there is one
         assert_false(driver.vq.armed);
         if (!event_idx)
             assert_int_equal(VRING_USED_F_NO_NOTIFY, driver.used->flags);
@@ -243,14 +243,14 @@ static void test_transmit_disarms(void **state)
 
     (void)state;
     begin(&driver, &(struct driver_options){0});
-    assert_true(virtqueue_split_arm(&driver.vq));
+    assert_true(virtqueue_arm(&driver.vq));
     burst.count = 1;
     frame_set_single(&burst.frames[0], bytes, sizeof(bytes));
-    assert_int_equal(0, virtqueue_split_transmit(&driver.vq, &burst, 0, 1, &stop));
+    assert_int_equal(0, virtqueue_transmit(&driver.vq, &burst, 0, 1, &stop));
     assert_true(driver.vq.armed); // still no room
     driver_add_one(&driver, driver_alloc(&driver, 100), 100, VRING_DESC_F_WRITE);
     driver_publish(&driver);
-    assert_int_equal(1, virtqueue_split_transmit(&driver.vq, &burst, 0, 1, &stop));
+    assert_int_equal(1, virtqueue_transmit(&driver.vq, &burst, 0, 1, &stop));
     assert_false(driver.vq.armed);
     assert_int_equal(VRING_USED_F_NO_NOTIFY, driver.used->flags);
     end(&driver);
@@ -291,20 +291,20 @@ static void *device_main(void *argument)
     uint32_t next = 0;
 
     while (next < SLEEP_FRAMES) {
-        uint16_t count = virtqueue_split_receive(vq, &burst, discarded);
+        uint16_t count = virtqueue_receive(vq, &burst, discarded);
 
         if (count == 0) {
             eventfd_t old;
 
             (void)eventfd_read(vq->kick_fd, &old);
-            if (!virtqueue_split_arm(vq))
+            if (!virtqueue_arm(vq))
                 continue;
             sleepers->device_slept++;
             if (!wait_on(vq->kick_fd)) {
                 atomic_store(&sleepers->failed, true);
                 return NULL;
             }
-            virtqueue_split_disarm(vq);
+            virtqueue_disarm(vq);
             continue;
         }
         for (uint16_t i = 0; i < count; i++, next++) {
@@ -314,7 +314,7 @@ static void *device_main(void *argument)
             if (number != next)
                 atomic_store(&sleepers->failed, true);
         }
-        virtqueue_split_complete(vq, &burst, count);
+        virtqueue_complete(vq, &burst, count);
     }
     return NULL;
 }

@@ -23,10 +23,12 @@ static struct burst burst;
 
 static struct driver_options random_options(struct dice *dice)
 {
-    static const uint16_t sizes[] = {1, 2, 8, 64, 256};
+    static const uint16_t sizes[2][5] = {{1, 2, 8, 64, 256}, {1, 3, 7, 64, 255}};
+    enum driver_ring ring = driver_ring_next();
 
     return (struct driver_options){
-        .size = sizes[dice_below(dice, 5)],
+        .ring = ring,
+        .size = sizes[ring == RING_PACKED][dice_below(dice, 5)],
         .hdr_len = dice_below(dice, 2) ? 12 : 10,
         .start = (uint16_t)dice_u64(dice),
         .mergeable = dice_below(dice, 2),
@@ -112,7 +114,7 @@ static struct sent sent[256];
 static bool send_one(struct dice *dice, struct driver *driver, uint16_t index)
 {
     struct driver_piece pieces[PIECES_MAX];
-    struct sent *frame = &sent[index & (driver->size - 1)];
+    struct sent *frame = &sent[index % 256];
     uint8_t header[12];
     uint8_t hdr_len = driver->vq.hdr_len;
     enum driver_layout layout;
@@ -160,22 +162,22 @@ static uint64_t receive_run(struct dice *dice, unsigned rounds)
         uint32_t bytes = 0, len;
 
         for (uint16_t i = first; i != tail; i++)
-            bytes += sent[i & (driver.size - 1)].len;
+            bytes += sent[i % 256].len;
 
         for (unsigned i = 0; i < some && (uint16_t)(tail - first) < driver.size && bytes < OUTSTANDING; i++) {
             if (!send_one(dice, &driver, tail))
                 break;
-            bytes += sent[tail & (driver.size - 1)].len;
+            bytes += sent[tail % 256].len;
             tail++;
         }
         driver_publish(&driver);
         driver_shadow_sync(&driver);
-        while (first != tail && sent[first & (driver.size - 1)].bad) {
-            driver_shadow_use(&driver, sent[first & (driver.size - 1)].head, 0);
+        while (first != tail && sent[first % 256].bad) {
+            driver_shadow_use(&driver, sent[first % 256].head, 0);
             bad_expected++;
             first++;
         }
-        count = virtqueue_split_receive(&driver.vq, &burst, discarded);
+        count = virtqueue_receive(&driver.vq, &burst, discarded);
         driver_shadow_check(&driver);
         driver_check_views(&driver, &burst);
         if (first == tail)
@@ -184,7 +186,7 @@ static uint64_t receive_run(struct dice *dice, unsigned rounds)
             assert_true(count > 0);
         assert_true(count <= (uint16_t)(tail - first));
         for (uint16_t i = 0; i < count; i++) {
-            const struct sent *frame = &sent[(uint16_t)(first + i) & (driver.size - 1)];
+            const struct sent *frame = &sent[(uint16_t)(first + i) % 256];
 
             assert_false(frame->bad);
             assert_int_equal(frame->head, burst.frames[i].id);
@@ -198,17 +200,17 @@ static uint64_t receive_run(struct dice *dice, unsigned rounds)
 
             for (uint16_t i = 0; i < count; i++) {
                 sum += burst.frames[i].len;
-                descs += sent[(uint16_t)(first + i) & (driver.size - 1)].descs;
+                descs += sent[(uint16_t)(first + i) % 256].descs;
             }
             // Bad chains before them count, too.
-            assert_true(sent[(uint16_t)(first + count) & (driver.size - 1)].bad || sum >= LIMIT_BURST_BYTES ||
+            assert_true(sent[(uint16_t)(first + count) % 256].bad || sum >= LIMIT_BURST_BYTES ||
                         descs > LIMIT_BURST_DESCRIPTORS / 2);
         }
         if (count > 0) {
             count = (uint16_t)dice_below(dice, count + 1u);
             for (uint16_t i = 0; i < count; i++)
                 driver_shadow_use(&driver, burst.frames[i].id, 0);
-            virtqueue_split_complete(&driver.vq, &burst, count);
+            virtqueue_complete(&driver.vq, &burst, count);
             driver_shadow_check(&driver);
             first += count;
             frames += count;
@@ -320,7 +322,7 @@ static uint64_t transmit_run(struct dice *dice, unsigned rounds)
             if (want_stop != TRANSMIT_ALL)
                 break;
         }
-        assert_int_equal(want, virtqueue_split_transmit(&to.driver.vq, &burst, 0, (uint16_t)count, &stop));
+        assert_int_equal(want, virtqueue_transmit(&to.driver.vq, &burst, 0, (uint16_t)count, &stop));
         assert_int_equal(want_stop, stop);
         driver_shadow_check(&to.driver);
         forget_taken(&to);
@@ -337,7 +339,7 @@ static void test_transmit(void **state)
 
     (void)state;
     dice_open(&dice, "transmit");
-    for (unsigned run = 0; run < 100; run++)
+    for (unsigned run = 0; run < 200; run++)
         frames += transmit_run(&dice, 50);
     print_message("%llu frames\n", (unsigned long long)frames);
     assert_true(frames > 1000);
@@ -386,8 +388,8 @@ static uint64_t tapped_run(struct dice *dice, unsigned rounds)
                 break;
             count_tap(&want_counts, model_put(&tap.model, bytes[want], len), len);
         }
-        assert_int_equal(want, virtqueue_split_transmit_tapped(&to.driver.vq, &tap.driver.vq, &burst, 0,
-                                                               (uint16_t)count, &stop, &counts));
+        assert_int_equal(
+            want, virtqueue_transmit_tapped(&to.driver.vq, &tap.driver.vq, &burst, 0, (uint16_t)count, &stop, &counts));
         assert_int_equal(want_stop, stop);
         assert_memory_equal(&want_counts, &counts, sizeof(counts));
         driver_shadow_check(&to.driver);
@@ -408,7 +410,7 @@ static void test_tapped(void **state)
 
     (void)state;
     dice_open(&dice, "tapped");
-    for (unsigned run = 0; run < 100; run++)
+    for (unsigned run = 0; run < 200; run++)
         copied += tapped_run(&dice, 50);
     print_message("%llu copies\n", (unsigned long long)copied);
     assert_true(copied > 500);
