@@ -10,6 +10,7 @@
 #include "eal.h"
 #include "offload.h"
 #include "sigbus.h"
+#include "virtqueue_packed_resume.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -122,37 +123,87 @@ static int dup_eventfd(const struct vif *vif, int fd, const char *what)
     return own;
 }
 
-static int load_ring(struct attachment *attachment, unsigned ring, bool enabled, char *reason, size_t reason_size)
+// As the library and the protocol have it: the wrap counter in bit 15.
+static uint16_t packed_place(const struct virtqueue *vq)
+{
+    return (uint16_t)(vq->next | vq->wrap << 15);
+}
+
+// Where a packed ring goes on, once load_ring knows all else of it. The index
+// that the library has is the front end's; it is ours when it is the one that we
+// told the front end or the library last.
+static int find_packed_place(struct attachment *attachment, unsigned ring, int32_t known, char *reason,
+                             size_t reason_size)
+{
+    const struct vif *vif = attachment->vif;
+    struct virtqueue *vq = attachment_ring(attachment, ring);
+    uint16_t base = vq->last_avail;
+
+    vq->last_avail = vq->last_used = 0; // of split rings
+    vq->next = base & 0x7fff;
+    vq->wrap = base >> 15;
+    if (vq->next >= vq->size) {
+        snprintf(reason, reason_size, "the front end has ring %u begin at descriptor %u, but it has %u", ring, vq->next,
+                 vq->size);
+        return -EINVAL;
+    }
+    if (base == known)
+        return 0;
+    if (!virtqueue_packed_resume(vq, base, ring % 2 == 0)) {
+        eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "lost", "vif %s: ring %u: %s", vif->name, ring,
+                        virtqueue_packed_index_lost);
+        atomic_store_explicit(&vq->broken, virtqueue_packed_index_lost, memory_order_relaxed);
+    } else if (packed_place(vq) != base) {
+        eal_log_limited(LOG_LEVEL_INFO, vif->slot, "resume",
+                        "vif %s: ring %u goes on at descriptor %u, where its memory shows that it stopped; the front "
+                        "end said %u",
+                        vif->name, ring, vq->next, base & 0x7fff);
+    }
+    return 0;
+}
+
+static int load_ring(struct attachment *attachment, unsigned ring, bool enabled, int32_t known, char *reason,
+                     size_t reason_size)
 {
     struct virtqueue *vq = attachment_ring(attachment, ring);
     const uint64_t features = attachment->features;
     const struct guest_memory *memory = &attachment->memory;
     struct rte_vhost_vring vring;
+    size_t size;
 
     if (rte_vhost_get_vhost_vring(attachment->vid, ring, &vring) != 0 || vring.desc == NULL || vring.avail == NULL ||
         vring.used == NULL) {
         snprintf(reason, reason_size, "ring %u has no address yet", ring);
         return -EAGAIN;
     }
-    if (vring.size == 0 || vring.size > RING_SIZE_MAX || (vring.size & (vring.size - 1)) != 0) {
-        snprintf(reason, reason_size, "ring %u has %u entries, which is no power of 2 up to %u", ring, vring.size,
-                 RING_SIZE_MAX);
+    vq->packed = features & (1ULL << VIRTIO_F_RING_PACKED);
+    if (vring.size == 0 || vring.size > RING_SIZE_MAX || (!vq->packed && (vring.size & (vring.size - 1)) != 0)) {
+        snprintf(reason, reason_size, "ring %u has %u entries, which is no %s up to %u", ring, vring.size,
+                 vq->packed ? "number" : "power of 2", RING_SIZE_MAX);
         return -EINVAL;
     }
-    // virtio 1.2, 2.7: sizes and alignment of the three parts.
-    if (!is_in_memory(memory, vring.desc, 16 * (size_t)vring.size) ||
-        !is_in_memory(memory, vring.avail, 6 + 2 * (size_t)vring.size) ||
-        !is_in_memory(memory, vring.used, 6 + 8 * (size_t)vring.size)) {
+    // virtio 1.2, 2.7 and 2.8: sizes and alignment of the three parts.
+    size = vring.size;
+    if (!is_in_memory(memory, vring.desc, 16 * size) ||
+        !is_in_memory(memory, vring.avail, vq->packed ? sizeof(*vring.driver_event) : 6 + 2 * size) ||
+        !is_in_memory(memory, vring.used, vq->packed ? sizeof(*vring.device_event) : 6 + 8 * size)) {
         snprintf(reason, reason_size, "ring %u doesn't lie in the guest's memory", ring);
         return -EINVAL;
     }
-    if ((uintptr_t)vring.desc % 16 != 0 || (uintptr_t)vring.avail % 2 != 0 || (uintptr_t)vring.used % 4 != 0) {
+    if ((uintptr_t)vring.desc % 16 != 0 || (uintptr_t)vring.avail % (vq->packed ? 4 : 2) != 0 ||
+        (uintptr_t)vring.used % 4 != 0) {
         snprintf(reason, reason_size, "ring %u isn't aligned", ring);
         return -EINVAL;
     }
-    vq->desc = vring.desc;
-    vq->avail = vring.avail;
-    vq->used = vring.used;
+    if (vq->packed) {
+        vq->ring = vring.desc_packed;
+        vq->driver_event = vring.driver_event;
+        vq->device_event = vring.device_event;
+    } else {
+        vq->desc = vring.desc;
+        vq->avail = vring.avail;
+        vq->used = vring.used;
+    }
     vq->memory = memory;
     vq->size = (uint16_t)vring.size;
     // virtio 1.2, 5.1.6.1: a legacy driver has num_buffers only with mergeable buffers.
@@ -161,10 +212,17 @@ static int load_ring(struct attachment *attachment, unsigned ring, bool enabled,
     vq->indirect = features & (1ULL << VIRTIO_RING_F_INDIRECT_DESC);
     vq->mergeable = features & (1ULL << VIRTIO_NET_F_MRG_RXBUF);
     vq->offloads = ring % 2 == 0 ? offload_to_guest(features) : offload_from_guest(features);
+    vq->in_order = features & (1ULL << VIRTIO_F_IN_ORDER);
     vq->enabled = enabled;
     if (rte_vhost_get_vring_base(attachment->vid, ring, &vq->last_avail, &vq->last_used) != 0) {
         snprintf(reason, reason_size, "ring %u has no index yet", ring);
         return -EAGAIN;
+    }
+    if (vq->packed) {
+        int err = find_packed_place(attachment, ring, known, reason, reason_size);
+
+        if (err != 0)
+            return err;
     }
     vq->kick_fd = dup_eventfd(attachment->vif, vring.kickfd, "kick");
     vq->call_fd = dup_eventfd(attachment->vif, vring.callfd, "call");
@@ -197,8 +255,8 @@ static int watch_memory(struct attachment *attachment, char *reason, size_t reas
     return 0;
 }
 
-struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled, char *reason,
-                                     size_t reason_size)
+struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled,
+                                     const int32_t *known, char *reason, size_t reason_size)
 {
     size_t size = (sizeof(struct attachment) + 63) / 64 * 64;
     struct attachment *attachment = aligned_alloc(64, size);
@@ -220,7 +278,7 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
     if (err == 0 && rte_vhost_get_negotiated_features(vid, &attachment->features) != 0)
         err = -EINVAL;
     for (unsigned ring = 0; ring < 2u * queue_pairs && err == 0; ring++)
-        err = load_ring(attachment, ring, enabled[ring], reason, reason_size);
+        err = load_ring(attachment, ring, enabled[ring], known[ring], reason, reason_size);
     if (err == 0)
         err = watch_memory(attachment, reason, reason_size);
     if (err != 0) {
@@ -230,12 +288,17 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
     return attachment;
 }
 
-void attachment_push(const struct attachment *attachment)
+void attachment_push(const struct attachment *attachment, int32_t *known)
 {
     for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
         const struct virtqueue *vq = attachment_ring((struct attachment *)attachment, ring);
 
-        rte_vhost_set_vring_base(attachment->vid, ring, vq->last_avail, vq->last_used);
+        if (vq->packed) {
+            known[ring] = packed_place(vq);
+            rte_vhost_set_vring_base(attachment->vid, ring, packed_place(vq), packed_place(vq));
+        } else {
+            rte_vhost_set_vring_base(attachment->vid, ring, vq->last_avail, vq->last_used);
+        }
     }
 }
 

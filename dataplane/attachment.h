@@ -33,14 +33,16 @@ struct attachment {
 // Makes an attachment of what the library holds for the connection vid, for
 // the first queue_pairs of its pairs; enabled says of each ring (2 × pair: to
 // the guest, 2 × pair + 1: from it) whether the front end wants it processed.
-// A memory table must be there. The caller owns it: attachment_free. Returns
-// NULL with why in reason (size bytes), for the vif's state.
-struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled, char *reason,
-                                     size_t reason_size);
+// known: of each packed ring what attachment_push told last, -1 for nothing. A
+// memory table must be there. The caller owns it: attachment_free. Returns NULL
+// with why in reason (size bytes), for the vif's state. A packed ring whose
+// place can't be told is broken from the start.
+struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled,
+                                     const int32_t *known, char *reason, size_t reason_size);
 
-// Tells the library where the rings stand, so that it tells the guest. No
-// worker uses the attachment any more.
-void attachment_push(const struct attachment *attachment);
+// Tells the library where the rings stand, so that it tells the guest; of packed
+// rings that is noted in known. No worker uses the attachment any more.
+void attachment_push(const struct attachment *attachment, int32_t *known);
 
 // Frees it; closes its file descriptors. No worker uses it any more.
 void attachment_free(struct attachment *attachment);

@@ -54,6 +54,7 @@ struct vif_vhost {
     uint64_t connections;
     bool enabled[2 * VIF_QUEUES_MAX];       // by ring
     const char *broken[2 * VIF_QUEUES_MAX]; // by ring: why it was stopped; until the driver resets it
+    int32_t known[2 * VIF_QUEUES_MAX];      // by ring: where a packed one stood at the last detach; -1: not known
 
     // What other threads may read of the attachment (vif_read_state).
     pthread_mutex_t lock;

@@ -50,6 +50,12 @@ static void wakes_ring(struct vif_vhost *vhost)
     }
 }
 
+// Why it is stopped, or NULL.
+static const char *stopped_by(struct virtqueue *vq)
+{
+    return atomic_load_explicit(&vq->broken, memory_order_relaxed);
+}
+
 // Queues that were stopped stay so until the driver resets its device: what is
 // in the ring hasn't become true by a message. Returns why one is stopped.
 static const char *restore_broken(struct vif_vhost *vhost, struct attachment *attachment)
@@ -57,10 +63,12 @@ static const char *restore_broken(struct vif_vhost *vhost, struct attachment *at
     const char *reason = NULL;
 
     for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
-        if (vhost->broken[ring] != NULL) {
-            reason = vhost->broken[ring];
-            atomic_store_explicit(&attachment_ring(attachment, ring)->broken, reason, memory_order_relaxed);
-        }
+        struct virtqueue *vq = attachment_ring(attachment, ring);
+
+        if (vhost->broken[ring] != NULL)
+            atomic_store_explicit(&vq->broken, vhost->broken[ring], memory_order_relaxed);
+        if (stopped_by(vq) != NULL)
+            reason = stopped_by(vq);
     }
     return reason;
 }
@@ -92,7 +100,8 @@ void vif_vhost_attach(struct vif_vhost *vhost)
         vif_vhost_explain(vhost);
         return;
     }
-    attachment = attachment_create(vif, vhost->vid, vif->queue_count, vhost->enabled, reason, sizeof(reason));
+    attachment =
+        attachment_create(vif, vhost->vid, vif->queue_count, vhost->enabled, vhost->known, reason, sizeof(reason));
     if (attachment == NULL) {
         vif_set_link(vif, VIF_LINK_DOWN, "%s", reason);
         return;
@@ -129,7 +138,7 @@ void vif_vhost_detach(struct vif_vhost *vhost)
     publish_quiesce();
     for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++)
         vhost->broken[ring] = atomic_load_explicit(&attachment_ring(attachment, ring)->broken, memory_order_relaxed);
-    attachment_push(attachment);
+    attachment_push(attachment, vhost->known);
     pthread_mutex_lock(&vhost->lock);
     vhost->attached = NULL;
     for (unsigned pair = 0; pair < attachment->queue_pairs; pair++)

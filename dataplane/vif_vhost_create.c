@@ -16,12 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What is offered. All else is taken off what the library would offer: packed
-// rings, IN_ORDER, several queue pairs, offloads, the dirty log. GUEST_ANNOUNCE
+// What is offered. All else is taken off what the library would offer: several
+// queue pairs, offloads, the dirty log. GUEST_ANNOUNCE
 // comes with live migration. (rte_vhost_driver_set_features would change the
 // library's idea of when a device is ready.)
 static const uint64_t virtio_features = 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_ANY_LAYOUT |
                                         1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_RING_F_INDIRECT_DESC |
+                                        1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_F_IN_ORDER |
                                         1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES;
 // Without MQ a front end has one pair.
 static const uint64_t protocol_features = 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK | 1ULL
@@ -142,6 +143,8 @@ static struct vif_vhost *vhost_new(struct vif *vif, bool server)
     vhost->server = server;
     vhost->vid = -1;
     vhost->connection_fd = -1;
+    for (unsigned ring = 0; ring < 2 * VIF_QUEUES_MAX; ring++)
+        vhost->known[ring] = -1;
     pthread_mutex_init(&vhost->lock, NULL);
     pthread_mutex_init(&vhost->calling, NULL);
     for (unsigned pair = 0; pair < vif->queue_count; pair++) {

@@ -80,45 +80,69 @@ static inline void virtqueue_packed_prefetch(const struct virtqueue *vq, uint32_
         rte_prefetch0(&vq->ring[virtqueue_packed_index(vq, ahead)]);
 }
 
-// Used descriptors that are being written. The driver reads them in ring
-// order, so all are hidden behind the first as long as that isn't written.
+// What is used up in one call. The ring is written when it is published and not
+// before, so that a crash finds it half written as seldom as can be.
 struct virtqueue_packed_batch {
-    uint64_t first; // the first one's word, once descs > 0
+    uint32_t count; // entries of used
     uint32_t descs; // of the ring, used up so far; at most size
+    // As many as a call can come to: a burst of plain ones, and those of a call's
+    // and one more frame's bounded walks.
+    struct {
+        uint32_t len; // bytes written to the chain
+        uint16_t id;
+        uint16_t chain_len; // descriptors of the ring
+    } used[LIMIT_BURST_FRAMES + LIMIT_BURST_SEGMENTS + LIMIT_FRAME_SEGMENTS];
 };
+
+static inline void virtqueue_packed_begin(struct virtqueue_packed_batch *batch)
+{
+    batch->count = batch->descs = 0;
+}
 
 // Uses a chain of chain_len descriptors up, len bytes having been written to
 // it: the next in the ring's order.
-static inline void virtqueue_packed_use(const struct virtqueue *vq, struct virtqueue_packed_batch *batch, uint16_t id,
-                                        uint32_t len, uint32_t chain_len)
+static inline void virtqueue_packed_use(struct virtqueue_packed_batch *batch, uint16_t id, uint32_t len,
+                                        uint32_t chain_len)
 {
-    uint64_t word = (uint64_t)id << 32 | len;
-
-    // Without WRITE a driver needn't look at len (virtio 1.2, 2.8.4).
-    if (len > 0)
-        word |= (uint64_t)VRING_DESC_F_WRITE << 48;
-    if (virtqueue_packed_wrap(vq, batch->descs))
-        word |= VIRTQUEUE_PACKED_BOTH;
-    if (batch->descs == 0) {
-        batch->first = word;
-    } else {
-        uint32_t index = virtqueue_packed_index(vq, batch->descs);
-
-        __atomic_store_n((uint64_t *)(void *)&vq->ring[index].len, word, __ATOMIC_RELAXED);
-    }
+    batch->used[batch->count].len = len;
+    batch->used[batch->count].id = id;
+    batch->used[batch->count++].chain_len = (uint16_t)chain_len;
     batch->descs += chain_len;
 }
 
-// Makes the batch visible. The release keeps its other descriptors, and the
-// frame bytes they all stand for, before the first one's flags in the driver's
-// eyes.
+// A used descriptor's length, id and flags. Without WRITE a driver needn't look
+// at len (virtio 1.2, 2.8.4).
+static inline uint64_t virtqueue_packed_used_word(uint16_t id, uint32_t len, bool wrap)
+{
+    return (wrap ? VIRTQUEUE_PACKED_BOTH : 0) | (len > 0 ? (uint64_t)VRING_DESC_F_WRITE << 48 : 0) |
+           (uint64_t)id << 32 | len;
+}
+
+// Writes and publishes a batch that isn't empty. The driver reads used
+// descriptors in ring order, so all are hidden behind the first as long as that
+// isn't written. The release keeps the others, and the frame bytes they all
+// stand for, before the first one's flags in the driver's eyes.
 static inline void virtqueue_packed_publish(struct virtqueue *vq, const struct virtqueue_packed_batch *batch)
 {
-    bool wrap = virtqueue_packed_wrap(vq, batch->descs);
-    uint32_t next = virtqueue_packed_index(vq, batch->descs);
+    uint64_t first = virtqueue_packed_used_word(batch->used[0].id, batch->used[0].len, vq->wrap);
+    uint32_t index = vq->next + batch->used[0].chain_len;
+    bool wrap = vq->wrap;
 
-    __atomic_store_n((uint64_t *)(void *)&vq->ring[vq->next].len, batch->first, __ATOMIC_RELEASE);
-    vq->next = (uint16_t)next;
+    for (uint32_t i = 1; i < batch->count; i++) {
+        if (unlikely(index >= vq->size)) {
+            index -= vq->size;
+            wrap = !wrap;
+        }
+        __atomic_store_n((uint64_t *)(void *)&vq->ring[index].len,
+                         virtqueue_packed_used_word(batch->used[i].id, batch->used[i].len, wrap), __ATOMIC_RELAXED);
+        index += batch->used[i].chain_len;
+    }
+    if (index >= vq->size) {
+        index -= vq->size;
+        wrap = !wrap;
+    }
+    __atomic_store_n((uint64_t *)(void *)&vq->ring[vq->next].len, first, __ATOMIC_RELEASE);
+    vq->next = (uint16_t)index;
     vq->wrap = wrap;
     vq->unsignalled += batch->descs;
 }

@@ -7,11 +7,12 @@
 
 uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _Atomic uint64_t *discarded)
 {
-    struct virtqueue_packed_batch given_back = {0};
+    struct virtqueue_packed_batch given_back;
     const uint8_t *headers[LIMIT_BURST_FRAMES]; // of frames whose header isn't checked yet
     uint32_t ahead = 0, bytes = 0, walked = 0;
 
     virtqueue_view_begin(burst);
+    virtqueue_packed_begin(&given_back);
     if (!virtqueue_packed_is_available(virtqueue_packed_word(vq, vq->next), vq->wrap))
         return 0;
     virtqueue_packed_prefetch(vq, vq->size < LIMIT_BURST_FRAMES ? vq->size : LIMIT_BURST_FRAMES);
@@ -62,17 +63,17 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
         if (view == VIEW_NO_ROOM)
             view = VIEW_BAD; // not even alone: more pieces than any frame has
         counter_add_relaxed(&discarded[view - 1], 1);
-        virtqueue_packed_use(vq, &given_back, virtqueue_packed_id(chain.chain.word), 0, chain.chain.len);
+        virtqueue_packed_use(&given_back, virtqueue_packed_id(chain.chain.word), 0, chain.chain.len);
         ahead += chain.chain.len;
     }
     if (unlikely(vq->offloads != 0)) {
         uint16_t ids[LIMIT_BURST_FRAMES];
         uint16_t bad = offload_receive(burst, headers, vq->offloads, discarded, ids);
 
-        for (uint16_t i = 0; i < bad; i++)
-            virtqueue_packed_use(vq, &given_back, ids[i], 0, 1); // of one descriptor, since their headers are in one piece
+        for (uint16_t i = 0; i < bad; i++) // of one descriptor each, since their headers are in one piece
+            virtqueue_packed_use(&given_back, ids[i], 0, 1);
     }
-    if (unlikely(given_back.descs > 0)) {
+    if (unlikely(given_back.count > 0)) {
         virtqueue_packed_publish(vq, &given_back);
         virtqueue_packed_notify(vq);
     }
@@ -81,12 +82,13 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
 
 void virtqueue_packed_complete(struct virtqueue *vq, const struct burst *burst, uint16_t taken)
 {
-    struct virtqueue_packed_batch batch = {0};
+    struct virtqueue_packed_batch batch;
 
     if (taken == 0)
         return;
+    virtqueue_packed_begin(&batch);
     for (uint16_t i = 0; i < taken; i++)
-        virtqueue_packed_use(vq, &batch, burst->frames[i].id, 0, burst->frames[i].chain_len);
+        virtqueue_packed_use(&batch, burst->frames[i].id, 0, burst->frames[i].chain_len);
     virtqueue_packed_publish(vq, &batch);
     virtqueue_packed_notify(vq);
 }

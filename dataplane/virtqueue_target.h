@@ -81,7 +81,7 @@ static inline void target_open_packed(struct target *target, struct virtqueue *v
 {
     uint32_t limit = want < vq->size ? want : vq->size;
 
-    target->batch.descs = 0;
+    virtqueue_packed_begin(&target->batch);
     target->room = want < vq->size ? TARGET_ROOM_UNKNOWN : vq->size;
     target->prepared = 0;
     virtqueue_packed_prefetch(vq, limit);
@@ -125,7 +125,7 @@ static inline void target_open(struct target *target, bool packed, struct virtqu
 static inline void target_use(struct target *target, bool packed, uint16_t id, uint32_t len, uint32_t chain_len)
 {
     if (packed)
-        virtqueue_packed_use(target->vq, &target->batch, id, len, chain_len);
+        virtqueue_packed_use(&target->batch, id, len, chain_len);
     else
         virtqueue_split_use(target->vq, target->taken, id, len);
     target->taken++;
