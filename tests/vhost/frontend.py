@@ -6,7 +6,8 @@ Its guest memory is one memfd. Each ring has a fixed place in it, then come the 
     0x00000 receive ring (0)    0x40000 receive buffers, one a descriptor
     0x20000 transmit ring (1)   …       transmit buffers, one a descriptor
 
-It speaks QEMU's docs/interop/vhost-user.rst and virtio 1.2, split rings.
+It speaks QEMU's docs/interop/vhost-user.rst and virtio 1.2, split rings and, if RING_PACKED is among its features, packed
+ones.
 """
 from __future__ import annotations
 
@@ -32,9 +33,12 @@ VERSION, REPLY, NEED_REPLY, NO_FD = 1, 4, 8, 0x100
 MRG_RXBUF, ANY_LAYOUT, INDIRECT_DESC, EVENT_IDX, PROTOCOL_FEATURES, VERSION_1 = (
     1 << 15, 1 << 27, 1 << 28, 1 << 29, 1 << 30, 1 << 32)
 PROTOCOL_REPLY_ACK, PROTOCOL_STATUS = 1 << 3, 1 << 16
+RING_PACKED, IN_ORDER = 1 << 34, 1 << 35
 USUAL = MRG_RXBUF | INDIRECT_DESC | EVENT_IDX | PROTOCOL_FEATURES | VERSION_1
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
+AVAIL, USED = 1 << 7, 1 << 15
+EVENT_ENABLE, EVENT_DISABLE, EVENT_DESC = 0, 1, 2
 NO_INTERRUPT = NO_NOTIFY = 1
 
 RECEIVE, TRANSMIT = 0, 1
@@ -106,9 +110,93 @@ class Ring:
             self.end.write(self.avail + 4 + 2 * self.size, struct.pack("<H", self.next_used))
         return got
 
+    @property
+    def base(self) -> int:
+        """What SET_VRING_BASE says: where the device goes on."""
+        return self.next_used
+
+    def reset(self) -> None:
+        """As a driver does that starts its device anew."""
+        self.end.write(self.desc, bytes(self.used + 6 + 8 * self.size - self.desc))
+        self.next_avail = self.next_used = 0
+        self.free = list(range(self.size - 1, -1, -1))
+
     def address(self) -> bytes:
         return struct.pack("<IIQQQQ", self.index, 0, USER_BASE + self.desc, USER_BASE + self.used,
                            USER_BASE + self.avail, 0)
+
+
+class PackedRing(Ring):
+    """One packed ring as its driver sees it. A head is a buffer's id; places in the ring come one after the other."""
+
+    def __init__(self, end: "FrontEnd", index: int, size: int) -> None:
+        super().__init__(end, index, size)
+        self.avail = self.desc + 16 * size  # the driver's event structure
+        self.used = self.avail + 4          # the device's
+        self.avail_wrap = self.used_wrap = True
+        self.chains: dict[int, list[tuple[int, int, int]]] = {}  # by head: address, size, flags
+        self.outstanding: dict[int, int] = {}                    # by head: descriptors
+        self.hidden: list[tuple[int, int, bool]] = []            # heads' places, flags and laps, until publish
+
+    @property
+    def base(self) -> int:
+        return self.next_used | self.used_wrap << 15
+
+    def reset(self) -> None:
+        self.end.write(self.desc, bytes(16 * self.size + 8))
+        self.next_avail = self.next_used = 0
+        self.avail_wrap = self.used_wrap = True
+        self.free = list(range(self.size - 1, -1, -1))
+        self.chains, self.outstanding, self.hidden = {}, {}, []
+
+    def set_desc(self, at: int, address: int, size: int, flags: int, following: int = 0) -> None:
+        assert not following
+        self.set_chain(at, [(address, size, flags)])
+
+    def set_chain(self, head: int, pieces: list[tuple[int, int, int]]) -> None:
+        self.chains[head] = pieces
+
+    def flags(self, at: int) -> int:
+        return self.end.u16(self.desc + 16 * at + 14)
+
+    def offer(self, head: int) -> None:
+        pieces = self.chains[head]
+        for number, (address, size, flags) in enumerate(pieces):
+            at = self.desc + 16 * self.next_avail
+            flags |= (AVAIL if self.avail_wrap else USED) | (NEXT if number + 1 < len(pieces) else 0)
+            self.end.write(at, struct.pack("<QIH", address, size, head))
+            if number == 0:
+                self.hidden.append((self.next_avail, flags, self.avail_wrap))
+            else:
+                self.end.write(at + 14, struct.pack("<H", flags))
+            self.next_avail += 1
+            if self.next_avail == self.size:
+                self.next_avail, self.avail_wrap = 0, not self.avail_wrap
+        self.outstanding[head] = len(pieces)
+
+    def publish(self) -> None:
+        places = [at | wrap << 15 for at, _, wrap in self.hidden]
+        for at, flags, _ in reversed(self.hidden):  # the first last: all of them or none
+            self.end.write(self.desc + 16 * at + 14, struct.pack("<H", flags))
+        self.hidden = []
+        place, wish = self.end.u16(self.used), self.end.u16(self.used + 2)
+        if wish == EVENT_ENABLE or (wish == EVENT_DESC and place in places):
+            self.kick()
+
+    def used_chains(self) -> list[tuple[int, int]]:
+        got = []
+        while True:
+            flags = self.flags(self.next_used)
+            if flags & (AVAIL | USED) != (AVAIL | USED if self.used_wrap else 0):
+                break
+            size, head = struct.unpack("<IH", self.end.read(self.desc + 16 * self.next_used + 8, 6))
+            got.append((head, size if flags & WRITE else 0))
+            self.next_used += self.outstanding.pop(head)
+            if self.next_used >= self.size:
+                self.next_used, self.used_wrap = self.next_used - self.size, not self.used_wrap
+        if self.end.features & EVENT_IDX:
+            self.end.write(self.avail, struct.pack("<HH", self.base, EVENT_DESC))
+        return got
 
 
 class FrontEnd:
@@ -122,7 +210,8 @@ class FrontEnd:
         self.memory_fd = os.memfd_create("vhost-test", os.MFD_CLOEXEC)
         os.ftruncate(self.memory_fd, memory_size)
         self.memory = mmap.mmap(self.memory_fd, memory_size)
-        self.rings = [Ring(self, RECEIVE, ring_size), Ring(self, TRANSMIT, ring_size)]
+        kind = PackedRing if features & RING_PACKED else Ring
+        self.rings = [kind(self, RECEIVE, ring_size), kind(self, TRANSMIT, ring_size)]
         self.listener: socket.socket | None = None
         self.socket: socket.socket | None = None
         if listen:
@@ -270,7 +359,7 @@ class FrontEnd:
 
     def set_ring(self, ring: Ring, base: int | None = None) -> None:
         self.ring_state(SET_VRING_NUM, ring.index, ring.size)
-        self.ring_state(SET_VRING_BASE, ring.index, ring.next_used if base is None else base)
+        self.ring_state(SET_VRING_BASE, ring.index, ring.base if base is None else base)
         self.send(SET_VRING_ADDR, ring.address())
         self.u64(SET_VRING_KICK, ring.index, (ring.kick_fd,))
         self.u64(SET_VRING_CALL, ring.index, (ring.call_fd,))
