@@ -91,7 +91,7 @@ struct virtqueue_packed_batch {
         uint32_t len; // bytes written to the chain
         uint16_t id;
         uint16_t chain_len; // descriptors of the ring
-    } used[LIMIT_BURST_FRAMES + LIMIT_BURST_SEGMENTS + LIMIT_FRAME_SEGMENTS];
+    } used[LIMIT_BURST_FRAMES + LIMIT_BURST_DESCRIPTORS + LIMIT_FRAME_SEGMENTS];
 };
 
 static inline void virtqueue_packed_begin(struct virtqueue_packed_batch *batch)

@@ -346,8 +346,7 @@ static void one_bad_chain(const struct bad_chain *bad, unsigned before)
     driver_shadow_sync(&driver);
     driver_shadow_use(&driver, heads[before], 0);
     // One that is as long as a burst may be has one of its own.
-    if (virtqueue_receive(&driver.vq, &burst, discarded) != 2 &&
-        virtqueue_receive(&driver.vq, &burst, discarded) != 2)
+    if (virtqueue_receive(&driver.vq, &burst, discarded) != 2 && virtqueue_receive(&driver.vq, &burst, discarded) != 2)
         fail_msg("%s: not given back before the good ones", bad->name);
     driver_shadow_check(&driver); // it is back, and nothing else was written
     driver_check_views(&driver, &burst);
