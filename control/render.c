@@ -8,6 +8,7 @@
 #include "request.h"
 #include "status.h"
 
+#include <linux/virtio_config.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,6 +53,14 @@ static json_t *render_mac(const uint8_t mac[6])
     return json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
+// What kind of rings the guest's driver chose; null while there is none.
+static json_t *render_ring(uint64_t virtio_features)
+{
+    if (virtio_features == 0)
+        return json_null();
+    return json_string(virtio_features & 1ULL << VIRTIO_F_RING_PACKED ? "packed" : "split");
+}
+
 static json_t *render_vif_status(const struct vif *vif)
 {
     struct vif_state state = {0};
@@ -65,6 +74,7 @@ static json_t *render_vif_status(const struct vif *vif)
     put(shown, "queue_pairs", json_integer(state.queue_pairs));
     put(shown, "rx_ring_size", json_integer(state.ring_size[0]));
     put(shown, "tx_ring_size", json_integer(state.ring_size[1]));
+    put(shown, "ring", render_ring(state.virtio_features));
     put(shown, "virtio_features", json_sprintf("0x%llx", (unsigned long long)state.virtio_features));
     put(shown, "mtu", state.mtu != 0 ? json_integer(state.mtu) : json_null());
     put(shown, "mac", render_mac(state.mac));

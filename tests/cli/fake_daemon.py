@@ -120,7 +120,7 @@ class Model:
                  for (net, port), body in sorted(self.ports.items()) if body["vif"] == name]
         return {"name": name, **self.vifs[name], "uid": f"uid-{name}",
                 "status": {"state": state, "reason": reason, "since": SINCE, "worker": 0, "queue_pairs": 1,
-                           "rx_ring_size": 256, "tx_ring_size": 256, "virtio_features": "0x110008000", "mtu": None,
+                           "rx_ring_size": 256, "tx_ring_size": 256, "ring": "split", "virtio_features": "0x110008000", "mtu": None,
                            "mac": None, "used_by": users}}
 
     def show_port(self, key: tuple[str, str]) -> Json:

@@ -199,6 +199,7 @@ int vif_show(struct call *call)
                                                 {"queue pairs", "status.queue_pairs", NULL},
                                                 {"receive ring", "status.rx_ring_size", NULL},
                                                 {"transmit ring", "status.tx_ring_size", NULL},
+                                                {"rings", "status.ring", NULL},
                                                 {"virtio features", "status.virtio_features", NULL},
                                                 {"mtu", "status.mtu", NULL},
                                                 {"mac", "status.mac", NULL},
