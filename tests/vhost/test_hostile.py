@@ -143,7 +143,7 @@ class Protocol(HostCase):
         self.assertFalse(end.acked(frontend.SET_VRING_ENABLE, struct.pack("<II", 3, 1)))
         self.assertFalse(end.acked(frontend.SET_VRING_ADDR, bytes(39)))
         self.assertFalse(end.acked(frontend.SET_VRING_KICK, b""))
-        self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", 1 << 34)))
+        self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", 1 << 33)))
         self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", frontend.USUAL | 1)))
         self.assertFalse(end.acked(frontend.SET_PROTOCOL_FEATURES, struct.pack("<Q", 1)))
         self.assertFalse(end.acked(frontend.SET_MEM_TABLE, struct.pack("<II", 8, 0)))
