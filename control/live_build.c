@@ -30,23 +30,16 @@ static void end_with_drop(struct hop_program *program, uint16_t at, enum drop_re
 }
 
 // A device that could not be made at start is like a port without vif, see
-// compile.h: a leg may only name what is there. Taps without a monitor leave
-// the program; those that see all that the leg receives are listed as absent.
-static void resolve(struct hop_program *program, struct absent_taps *absent)
+// compile.h: a leg may only name what is there.
+static void resolve(struct hop_program *program)
 {
-    bool passed_bump = false;
     uint16_t kept = 0;
 
-    absent->count = 0;
     for (uint16_t i = 0; i < program->step_count; i++) {
         struct hop_step *step = &program->steps[i];
 
-        if (step->kind == HOP_TAP && !arm_usable(step->vif)) {
-            if (!passed_bump)
-                absent->tags[absent->count++] = step->tag;
-            continue;
-        }
-        passed_bump = passed_bump || step->kind == HOP_BUMP;
+        if (step->kind == HOP_TAP && !arm_usable(step->vif))
+            step->vif = VIF_SLOT_NONE;
         if (step->kind == HOP_END && !arm_usable(step->vif)) {
             end_with_drop(program, i, DROP_DOWN);
             step->tag = COMPILE_TAG_NONE;
@@ -72,14 +65,8 @@ static struct hop_program *copy_program(const struct hop_program *program)
 }
 
 // Do the steps belong to the same Ts? One that was deleted and made again has counters of its own.
-static bool same_tees(const struct live_leg *leg, const struct wire *wire, const struct hop_program *program,
-                      const struct absent_taps *absent)
+static bool same_tees(const struct live_leg *leg, const struct wire *wire, const struct hop_program *program)
 {
-    if (leg->account->absent_count != absent->count)
-        return false;
-    for (size_t i = 0; i < absent->count; i++)
-        if (strcmp(leg->account->absent[i]->uid, wire->tees[absent->tags[i]].object.uid) != 0)
-            return false;
     for (uint16_t i = 0; i < program->step_count; i++) {
         const struct tee_total *tee = leg->account->steps[i].tee;
 
@@ -91,8 +78,7 @@ static bool same_tees(const struct live_leg *leg, const struct wire *wire, const
 }
 
 static struct live_leg *find_leg(const struct live_wire *live, const struct wire *wire,
-                                 const struct compiled_leg *wanted, const struct absent_taps *absent,
-                                 const char *source, bool late)
+                                 const struct compiled_leg *wanted, const char *source, bool late)
 {
     struct live_leg *leg;
 
@@ -100,14 +86,14 @@ static struct live_leg *find_leg(const struct live_wire *live, const struct wire
     {
         if (leg->late == late && leg->direction == wanted->direction && leg->vif == wanted->vif &&
             leg->vlan == wanted->vlan && strcmp(leg->key, wanted->key) == 0 && strcmp(leg->source, source) == 0 &&
-            compile_program_equal(leg->program, &wanted->program) && same_tees(leg, wire, &wanted->program, absent))
+            compile_program_equal(leg->program, &wanted->program) && same_tees(leg, wire, &wanted->program))
             return leg;
     }
     return NULL;
 }
 
 static struct live_leg *make_leg(struct live_wire *live, const struct wire *wire, const struct compiled_leg *wanted,
-                                 const struct absent_taps *absent, const char *source, bool late)
+                                 const char *source, bool late)
 {
     struct live_leg *leg = calloc(1, sizeof(*leg));
 
@@ -121,7 +107,7 @@ static struct live_leg *make_leg(struct live_wire *live, const struct wire *wire
     leg->vlan = wanted->vlan;
     leg->late = late;
     leg->program = copy_program(&wanted->program);
-    leg->account = totals_open(&live->totals, wire, wanted, absent, source, late);
+    leg->account = totals_open(&live->totals, wire, wanted, source, late);
     leg->leg = leg->program != NULL && leg->account != NULL ? leg_create(&wanted->program) : NULL;
     if (leg->leg == NULL) {
         totals_close(leg->account);
@@ -134,12 +120,12 @@ static struct live_leg *make_leg(struct live_wire *live, const struct wire *wire
 }
 
 static bool add_leg(struct live_set *set, struct live_wire *live, const struct wire *wire,
-                    const struct compiled_leg *wanted, const struct absent_taps *absent, const char *source, bool late)
+                    const struct compiled_leg *wanted, const char *source, bool late)
 {
-    struct live_leg *leg = find_leg(live, wire, wanted, absent, source, late);
+    struct live_leg *leg = find_leg(live, wire, wanted, source, late);
 
     if (leg == NULL)
-        leg = make_leg(live, wire, wanted, absent, source, late);
+        leg = make_leg(live, wire, wanted, source, late);
     if (leg == NULL)
         return false;
     live_add(set, leg, wanted->held);
@@ -161,8 +147,6 @@ static bool has_source(const struct live_set *set, vif_slot vif, uint16_t vlan)
 // from them is counted as late, so that nothing disappears.
 static bool add_late_legs(struct live_set *set, struct live_wire *live, const struct wire *wire)
 {
-    static const struct absent_taps nothing;
-
     for (size_t i = 0; i < live->now->count; i++) {
         const struct live_leg *leg = live->now->items[i].leg;
         struct compiled_leg *late = &compiled.legs[0]; // read already
@@ -176,7 +160,7 @@ static bool add_late_legs(struct live_set *set, struct live_wire *live, const st
         late->vlan = leg->vlan;
         late->held = false;
         compile_late(&late->program);
-        if (!add_leg(set, live, wire, late, &nothing, leg->source, true))
+        if (!add_leg(set, live, wire, late, leg->source, true))
             return false;
     }
     return true;
@@ -241,7 +225,6 @@ struct live_set *live_build(struct live_wire *live, const struct wire *wire, enu
     struct live_bump bumps[LIMIT_TEES];
     size_t bump_count = list_bumps(wire, bumps);
     struct compile_options options = {.held = false};
-    struct absent_taps absent;
     struct live_set *set;
     bool whole = true;
 
@@ -263,8 +246,8 @@ struct live_set *live_build(struct live_wire *live, const struct wire *wire, enu
 
         if (!device_usable(leg->vif))
             continue;
-        resolve(&leg->program, &absent);
-        whole = add_leg(set, live, wire, leg, &absent, source, false);
+        resolve(&leg->program);
+        whole = add_leg(set, live, wire, leg, source, false);
     }
     if (!whole || !add_late_legs(set, live, wire)) {
         live_release(live, set);

@@ -116,13 +116,13 @@ static unsigned measure(const struct route *route, const struct parts *parts)
     return distance;
 }
 
-static void answer_not_found(struct exchange *exchange, const struct parts *parts, bool whole)
+static void answer_not_found(struct exchange *exchange, const struct parts *parts)
 {
     const struct route *nearest = &routes[0];
     unsigned least = UINT32_MAX;
     struct error error;
 
-    for (const struct route *route = routes; whole && route->method != NULL; route++) {
+    for (const struct route *route = routes; route->method != NULL; route++) {
         unsigned distance = measure(route, parts);
 
         if (distance < least) {
@@ -130,7 +130,7 @@ static void answer_not_found(struct exchange *exchange, const struct parts *part
             nearest = route;
         }
     }
-    error_set(&error, PATCHBAY_ERROR_NOT_FOUND, NULL, "There is no path %.100s. The nearest is %s.", exchange->path,
+    error_set(&error, PATCHBAY_ERROR_NO_SUCH_PATH, NULL, "There is no path %.100s. The nearest is %s.", exchange->path,
               nearest->path);
     exchange_fail(exchange, &error);
 }
@@ -208,7 +208,7 @@ void routes_handle(struct exchange *exchange)
     if (route == NULL && path_known)
         answer_method(exchange, &parts);
     else if (route == NULL)
-        answer_not_found(exchange, &parts, whole);
+        answer_not_found(exchange, &parts);
     else if (read_target(route, &parts, &target, &error) != 0 ||
              parameters_parse(exchange, route->parameters, &parameters, &error) != 0)
         exchange_fail(exchange, &error);

@@ -121,7 +121,7 @@ static bool open_step(struct totals *totals, const struct wire *wire, const stru
 }
 
 struct leg_account *totals_open(struct totals *totals, const struct wire *wire, const struct compiled_leg *leg,
-                                const struct absent_taps *absent, const char *source_uid, bool late)
+                                const char *source_uid, bool late)
 {
     uint16_t count = leg->program.step_count;
     struct leg_account *account = calloc(1, sizeof(*account) + count * sizeof(account->steps[0]));
@@ -142,14 +142,6 @@ struct leg_account *totals_open(struct totals *totals, const struct wire *wire, 
             goto fail;
         account->source->refs++;
     }
-    for (size_t i = 0; i < absent->count; i++) {
-        struct tee_total *tee = get_tee(totals, wire->tees[absent->tags[i]].object.uid);
-
-        if (tee == NULL)
-            goto fail;
-        tee->refs++;
-        account->absent[account->absent_count++] = tee;
-    }
     for (uint16_t i = 0; i < count; i++)
         if (!open_step(totals, wire, leg, i, account))
             goto fail;
@@ -166,8 +158,6 @@ void totals_close(struct leg_account *account)
     account->total->refs--;
     if (account->source != NULL)
         account->source->refs--;
-    for (size_t i = 0; i < account->absent_count; i++)
-        account->absent[i]->refs--;
     for (uint16_t i = 0; i < account->step_count; i++)
         if (account->steps[i].tee != NULL)
             account->steps[i].tee->refs--;
@@ -201,12 +191,6 @@ static void add_up(const struct leg_account *account, const struct leg_count *co
         source->late += count->dropped[DROP_LATE];
     else if (source != NULL)
         add_frames(&source->out, &count->received);
-    for (size_t i = 0; i < account->absent_count; i++) {
-        struct tee_sum *tee = shown ? &account->absent[i]->shown : &account->absent[i]->base;
-
-        tee->tap.offered += count->received.frames;
-        tee->tap.dropped[TAP_DROP_DOWN] += count->received.frames;
-    }
     for (uint16_t i = 0; i < account->step_count && i < count->step_count; i++) {
         const struct step_account *entry = &account->steps[i];
         const struct step_count *step = &count->steps[i];

@@ -61,10 +61,6 @@ struct leg_account {
     struct leg_total *total;
     struct tee_total *source; // the T whose arm is the source, or NULL
     bool late;                // what it receives is late, not out
-    // Taps at the source whose monitor has no device: the dataplane has no step for them, so what the leg receives is
-    // offered to them and dropped as down here.
-    size_t absent_count;
-    struct tee_total *absent[LIMIT_TEES];
     uint16_t step_count;
     struct step_account {
         struct to_total *to;   // BUMP, END
@@ -75,16 +71,10 @@ struct leg_account {
 void totals_init(struct totals *totals);
 void totals_clear(struct totals *totals);
 
-// Taps of a leg that have no step in its program, by position.
-struct absent_taps {
-    size_t count;
-    uint32_t tags[LIMIT_TEES];
-};
-
 // Makes an account for a leg of the wire. late: a leg that only drops what
 // comes late, source_uid then says whose. Returns NULL without memory.
 struct leg_account *totals_open(struct totals *totals, const struct wire *wire, const struct compiled_leg *leg,
-                                const struct absent_taps *absent, const char *source_uid, bool late);
+                                const char *source_uid, bool late);
 // Frees an account. Takes NULL.
 void totals_close(struct leg_account *account);
 

@@ -239,7 +239,7 @@ class Api:
                         and handler != self.network:
                     raise Refusal(404, "NotFound", f'there is no network "{match.group(1)}"')
                 return handler(method, *match.groups(), body)
-        raise Refusal(404, "NotFound", f"There is no path {path}. The nearest is /v1/version.")
+        raise Refusal(404, "NoSuchPath", f"There is no path {path}. The nearest is /v1/version.")
 
     def check_query(self, method: str, segments: list[str]) -> None:
         """Requests take these parameters and no others."""

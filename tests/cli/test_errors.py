@@ -183,7 +183,7 @@ class Refused(CliCase):
         self.assertIn('daemon 0.9 has no "on_full"', error)
         self.assertIn("upgrade patchbayd", error)
         self.daemon.overrides["GET /v1/stats"] = (404, {"error": {
-            "code": "NotFound", "message": "There is no path /v1/stats. The nearest is /v1/vifs.", "field": None}})
+            "code": "NoSuchPath", "message": "There is no path /v1/stats. The nearest is /v1/vifs.", "field": None}})
         self.assertIn("daemon 0.9 has no such command", self.refused(4, "stats"))
         # An unknown name is just that, and so is a field that a current daemon doesn't know.
         self.assertIn("there is no vif", self.refused(1, "vif", "show", "x"))

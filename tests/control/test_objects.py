@@ -52,7 +52,7 @@ class Routes(DaemonTest):
                 if "%2F" in path:
                     self.check(answer, 400, "BadValue")
                     continue
-                self.check(answer, 404, "NotFound")
+                self.check(answer, 404, "NoSuchPath")
                 self.assertIn(nearest, answer.json["error"]["message"])
 
     def test_methods(self) -> None:

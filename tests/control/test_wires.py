@@ -110,6 +110,24 @@ class Dataplane(WireTest):
         self.send("a", 1)
         self.assertEqual(self.check_sums()["tees"][0]["copied"]["frames"], 1)
 
+    def test_monitor_without_vif_behind_a_bump(self) -> None:
+        """Offered is what came by: all of it once the bump has failed and is open, nothing while it takes the frames."""
+        d = self.d
+        self.check(d.put(f"{WIRE}/tees/fw", {"port": "in", "out_port": "out", "mode": "bump", "on_failure": "open"}), 201)
+        self.tap()
+        self.check(d.patch(f"{NET}/ports/ids", {"vif": None}), 200)
+        self.send("a", 5)
+        tee = self.check_sums()["tees"][1]
+        self.assertEqual((tee["name"], tee["offered"]), ("ids", 0))
+        self.send("out", 3)
+        self.assertEqual(self.check_sums()["tees"][1]["dropped"], {"total": 3, "down": 3})
+        d.fake("link in down no driver")
+        wait_for(lambda: d.get("/v1/vifs/in").json["status"]["state"] == "down", "down")
+        self.send("a", 4)
+        self.assertEqual(self.received("b"), 7)
+        tee = self.check_sums()["tees"][1]
+        self.assertEqual((tee["offered"], tee["copied"]["frames"], tee["dropped"]), (7, 0, {"total": 7, "down": 7}))
+
     def test_one_monitor_for_many(self) -> None:
         d = self.d
         d.plug("e", "f")

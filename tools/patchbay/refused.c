@@ -61,17 +61,12 @@ static bool daemon_is_older(struct client *client, const char **version)
            ((unsigned long long)major << 32 | minor) < ((unsigned long long)CLIENT_API_MAJOR << 32 | CLIENT_API_MINOR);
 }
 
-#define NO_PATH "There is no path "
-
 // An unknown path or field may mean that the daemon predates it; an unknown
 // name never does.
 static bool may_be_age(const struct reply *reply, const char *code)
 {
     return reply->status == 405 || strcmp(code, "UnknownField") == 0 || strcmp(code, "MethodNotAllowed") == 0 ||
-           (reply->status == 404 && strcmp(code, "NotFound") != 0) ||
-           // Of a path the daemon has no code of its own.
-           (reply->status == 404 &&
-            strncmp(field_text(reply->body, "error.message", ""), NO_PATH, strlen(NO_PATH)) == 0);
+           (reply->status == 404 && strcmp(code, "NotFound") != 0);
 }
 
 int client_refused(struct client *client, const struct reply *reply)
