@@ -164,6 +164,30 @@ class Server(DaemonTest):
         self.assertIn(b" 431 ", read_all(connection).split(b"\r\n")[0] + b" ")
         connection.close()
 
+    def test_what_the_http_library_refuses(self) -> None:
+        """Before there is a request there is no JSON, as docs/api.md says: the status is right and the connection closed."""
+        put = b"PUT /v1/vifs/a HTTP/1.1\r\nHost: x\r\n"
+        for data, status in ((put + b"Content-Length: -1\r\n\r\n", 400),
+                             (put + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+                             (put + b"Content-Length: 99999999999999999999\r\n\r\n", 413),
+                             (b"GET /" + b"x" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+                             (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100000 + b"\r\n\r\n", 431),
+                             (b"GET / HTTP/9.9\r\n\r\n", 505), (b"hello\r\n\r\n", None)):
+            with self.subTest(data=data[:60]):
+                connection = raw(self.d.socket)
+                try:
+                    connection.sendall(data)
+                except OSError:
+                    pass
+                answer = read_all(connection)
+                connection.close()
+                if status is None:
+                    self.assertEqual(b"", answer)
+                else:
+                    self.assertTrue(answer.startswith(b"HTTP/1.1 %d " % status), answer[:100])
+        self.check(self.d.get("/v1/version"), 200)
+        self.assertEqual(self.d.generation(), 0)
+
     def test_pipelining(self) -> None:
         connection = raw(self.d.socket)
         requests = b""

@@ -48,7 +48,8 @@ static uint16_t timed_receive(struct vif *vif, uint16_t queue, struct burst *bur
     if (burst->count > 0)
         spin(WORKER_STAGE_RECEIVE);
     burst->segment_count = 0;
-    burst->owned = burst->offloads = burst->keep = false;
+    burst->owned = burst->keep = false;
+    burst->offloads = 0;
     for (uint16_t i = 0; i < burst->count; i++) {
         memset(&burst->frames[i], 0, sizeof(burst->frames[i]));
         frame_set_single(&burst->frames[i], timed.bytes, sizeof(timed.bytes));

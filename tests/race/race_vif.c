@@ -59,7 +59,8 @@ static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
 
     (void)queue;
     burst->count = burst->segment_count = 0;
-    burst->owned = burst->offloads = burst->keep = false;
+    burst->owned = burst->keep = false;
+    burst->offloads = 0;
     if (race->source == RACE_SOURCES || !attachment_touch(vif))
         return 0;
     source = &race_sources[race->source];

@@ -175,7 +175,8 @@ void burst_clear(struct burst *burst)
 {
     memset(burst, 0x5a, sizeof(*burst));
     burst->count = burst->segment_count = 0;
-    burst->owned = burst->offloads = burst->keep = false;
+    burst->owned = burst->keep = false;
+    burst->offloads = 0;
 }
 
 void burst_add(struct burst *burst, uint8_t *bytes, uint32_t len, unsigned segments)
