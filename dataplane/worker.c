@@ -126,13 +126,18 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
 }
 
 // One round over the sources that aren't at rest. Those that have been empty
-// for long go there.
+// for long go there. Each round goes the other way: of two sources whose frames
+// go to one monitor or shared vif with little room, each is the first to find
+// some in half of the rounds.
 static enum poll_result poll_all(struct worker *worker)
 {
     enum poll_result best = POLL_EMPTY;
+    bool back = !worker->backwards;
 
-    for (uint32_t i = 0; i < worker->active_count;) {
-        const struct source *source = worker->active[i];
+    worker->backwards = back;
+    for (uint32_t i = back ? worker->active_count : 0; back ? i > 0 : i < worker->active_count;) {
+        uint32_t at = back ? --i : i++;
+        const struct source *source = worker->active[at];
         struct vif_rxq *rxq = &source->vif->rxq[source->queue];
         enum poll_result result = poll_source(worker, source);
 
@@ -144,10 +149,9 @@ static enum poll_result poll_all(struct worker *worker)
             rxq->empty_since = worker->now;
             rxq->stall_since = 0; // no head frame waits, though one did that its guest took back
         } else if (worker->adaptive && worker->now - rxq->empty_since > worker->rest_after &&
-                   worker_rest_source(worker, i)) {
-            continue; // another one took its place
+                   worker_rest_source(worker, at) && !back) {
+            i = at; // the last one took its place; backwards that one has had its turn
         }
-        i++;
     }
     return best;
 }
