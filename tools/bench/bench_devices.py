@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_machine import NotMeasured, cpus, dpdk_forget, end, spawn
@@ -40,9 +40,18 @@ class Setup:
 
 @dataclass
 class Work:
-    """What a worker has done since it started: cycles while there were frames, and frames."""
+    """What a worker has done since it started: cycles while there were frames, and frames; cycles by stage of the
+    loops that it measured, and the frames of these loops, where the device says so."""
     cycles: int
     frames: int
+    stages: dict[str, int] = field(default_factory=dict)
+    sampled: int = 0
+
+    def stages_since(self, before: Work) -> dict[str, float]:
+        """Cycles a frame by stage."""
+        frames = self.sampled - before.sampled
+        return {name: (cycles - before.stages.get(name, 0)) / frames for name, cycles in self.stages.items()
+                if cycles > before.stages.get(name, 0)} if frames > 0 else {}
 
 
 def wait_for(what: str, condition, process: subprocess.Popen, log: Path) -> None:
@@ -226,7 +235,12 @@ class Patchbay:
         """Cycles and frames of the workers since their start, from the API's statistics."""
         try:
             workers = self._get("/v1/stats")["workers"]
-            return Work(sum(worker["busy_cycles"] for worker in workers), sum(worker["frames"] for worker in workers))
+            stages: dict[str, int] = {}
+            for worker in workers:
+                for name, stage in worker.get("stages", {}).items():
+                    stages[name] = stages.get(name, 0) + stage["cycles"]
+            return Work(sum(worker["busy_cycles"] for worker in workers), sum(worker["frames"] for worker in workers),
+                        stages, sum(worker.get("sampled", {}).get("frames", 0) for worker in workers))
         except (KeyError, TypeError):
             return None
 

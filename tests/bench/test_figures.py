@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ratios, verdicts, tables and plans of tools/bench, from figures that are made up."""
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench"
+sys.path.insert(0, str(BENCH))
+
+from bench_devices import Work  # noqa: E402
+from bench_figures import Series, Turn, Variant, failed, results  # noqa: E402
+from bench_table import print_table  # noqa: E402
+
+SPLIT, PACKED = Variant("split", False), Variant("packed", False)
+
+
+def series(*mpps: float, cycles: float | None = None, idle: float = 0.5, waited: float = 0.0, **stages: float) -> Series:
+    """One turn of one window for each figure."""
+    return Series([Turn([one], [], [idle], cycles, dict(stages), waited) for one in mpps])
+
+
+def table(found: list[dict]) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        print_table(found)
+    return output.getvalue()
+
+
+class Figures(unittest.TestCase):
+    def one(self, ours: Series, peer: Series, case: str = "wire", size: str = "64", touch: bool = False) -> dict:
+        return results(case, size, touch, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})[0]
+
+    def test_ratio_of_neighbours(self) -> None:
+        """The machine slows down to a half between the rounds: each round's ratio is the same."""
+        found = self.one(series(40, 20, 42, cycles=50), series(20, 10, 20, cycles=100))
+        self.assertEqual({"median": 2.0, "min": 2.0, "max": 2.1}, found["ratio"]["mpps"])
+        self.assertEqual({"median": 2.0, "min": 2.0, "max": 2.0}, found["ratio"]["cycles"])
+        self.assertEqual((1.35, 1.5, True, "mpps"), tuple(found[key] for key in ("floor", "goal", "floor_met", "floor_by")))
+        self.assertFalse(failed(found, True))
+
+    def test_a_missed_floor(self) -> None:
+        for touch in (False, True):
+            found = self.one(series(13, cycles=100), series(10, cycles=130), touch=touch)
+            self.assertFalse(found["floor_met"])
+            self.assertTrue(failed(found, True))
+            self.assertIn("1.35 MISSED", table([found]))
+        # Sizes without a floor can't miss one.
+        found = self.one(series(13), series(10), size="imix")
+        self.assertNotIn("floor", found)
+        self.assertFalse(failed(found, True))
+
+    def test_the_generator_is_the_limit(self) -> None:
+        """Then cycles decide, for better and for worse."""
+        found = self.one(series(13, cycles=50, idle=0.0), series(10, cycles=100))
+        self.assertEqual((True, "cycles"), (found["floor_met"], found["floor_by"]))
+        self.assertIn("1.35 met c", table([found]))
+        found = self.one(series(13, cycles=90, idle=0.0), series(10, cycles=100))
+        self.assertEqual((False, "cycles"), (found["floor_met"], found["floor_by"]))
+        # Without cycles there is nothing else to go by.
+        found = self.one(series(13, idle=0.0), series(10))
+        self.assertEqual((False, "mpps"), (found["floor_met"], found["floor_by"]))
+
+    def test_disturbed(self) -> None:
+        found = self.one(series(13, waited=0.5), series(10))
+        self.assertIsNone(found["floor_met"])
+        self.assertTrue(failed(found, True))  # nothing was proven
+        self.assertIn("~", table([found]))
+
+    def test_not_measured(self) -> None:
+        found = self.one(series(13), Series(problem="dpdk-testpmd isn't installed"))
+        self.assertEqual({"not_measured": "dpdk-testpmd isn't installed"}, found["testpmd"])
+        self.assertNotIn("ratio", found)
+        self.assertTrue(failed(found, True))
+        self.assertFalse(failed(found, False))
+        text = table([found])
+        self.assertIn("not measured: wire, 64, split, testpmd: dpdk-testpmd isn't installed", text)
+        self.assertIn("13.00 (13.00–13.00)", text)
+
+    def test_packed_beside_split(self) -> None:
+        def packed(*mpps: float, **more: float) -> dict:
+            return results("wire", "64", False, {("patchbay", SPLIT): series(20, 10, 20, cycles=100),
+                                                 ("patchbay", PACKED): series(*mpps, **more)})[1]
+
+        found = packed(22, 11, 21)
+        self.assertEqual(("packed", 1.1, True), (found["ring"], found["packed_to_split"]["mpps"]["median"],
+                                                 found["packed_to_split"]["at_least"]))
+        # Within the spread: neither proven nor refuted.
+        found = packed(19, 9.9, 21)
+        self.assertIsNone(found["packed_to_split"]["at_least"])
+        self.assertFalse(failed(found, False))
+        found = packed(18, 9, 18)
+        self.assertFalse(found["packed_to_split"]["at_least"])
+        self.assertTrue(failed(found, False))
+        self.assertIn("0.90 (0.90–0.90) LESS", table([found]))
+        found = packed(18, 9, 18, cycles=80, idle=0.0)
+        self.assertEqual((True, "cycles"), (found["packed_to_split"]["at_least"], found["packed_to_split"]["by"]))
+
+    def test_packed_that_can_not_be_had(self) -> None:
+        found = results("tap", "1518", True, {
+            (name, variant): Series(problem="packed=1 needs another driver") if variant.ring == "packed" else series(9)
+            for variant in (SPLIT, PACKED) for name in ("testpmd", "patchbay")})
+        self.assertTrue(failed(found[1], True))
+        self.assertEqual(2, table(found).count("not measured: wire+tap, 1518, packed"))
+
+    def test_stages(self) -> None:
+        found = self.one(series(20, 21, cycles=100, copy=60, receive=20), series(10, 10))
+        self.assertEqual({"copy": 60, "receive": 20}, found["patchbay"]["stages"])
+        self.assertNotIn("stages", found["testpmd"])
+        before = Work(0, 0, {"copy": 100, "taps": 7}, 10)
+        self.assertEqual({"copy": 40.0}, Work(0, 0, {"copy": 500, "taps": 7}, 20).stages_since(before))
+        self.assertEqual({}, before.stages_since(before))
+
+
+@unittest.skipIf(len(os.sched_getaffinity(0)) < 2, "one CPU")
+class Plan(unittest.TestCase):
+    def plan(self, *words: str) -> tuple[list[str], str]:
+        done = subprocess.run([sys.executable, str(BENCH / "bench"), "--build", os.environ["PATCHBAY_BUILD"], "--plan", *words],
+                              capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        self.assertEqual(0, done.returncode, done.stderr)
+        return done.stdout.splitlines(), done.stderr
+
+    def test_matrix(self) -> None:
+        lines, said = self.plan("--matrix")
+        self.assertEqual(2 * 2 * 2 * 2 * 4, len(lines))
+        self.assertEqual(len(lines), len(set(lines)))
+        self.assertIn("tap, imix, touched, packed, mergeable", lines)
+        self.assertRegex(said, r"bench: 16 points, 4 kinds of rings, 2 devices, 3 rounds: about \d+ minutes")
+        lines, _ = self.plan("--matrix", "--quick")
+        self.assertEqual(64, len(lines))
+        lines, _ = self.plan("--matrix", "--case", "wire", "--size", "imix", "--touch", "--ring", "packed", "--mrg")
+        self.assertEqual(["wire, imix, touched, packed, mergeable"], lines)
+
+    def test_without_matrix(self) -> None:
+        lines, _ = self.plan()
+        self.assertEqual((2 + 1 + 2) * 4 * 2, len(lines))
+        self.assertTrue(all(line.endswith(", split") for line in lines))
+        lines, said = self.plan("--quick", "--case", "wire", "--peer", "none")
+        self.assertEqual(["wire, 64, untouched, split", "wire, 1518, untouched, split"], lines)
+        self.assertIn("1 kind of rings, 1 device, 2 rounds", said)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What was measured: windows, turns, rounds; and what they come to: medians, ratios, verdicts."""
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+# A turn in which a worker waited longer than this share for its CPU is repeated.
+WAITED_MAX = 0.02
+# Below this share of idle loops the generator itself may be what limits.
+GENERATOR_IDLE_MIN = 0.02
+# The design's floors and goals as ratios to an untapped testpmd, for every kind of ring and payload.
+TARGETS = {
+    ("wire", "64"): (1.35, 1.5), ("wire", "512"): (2.0, 2.4), ("wire", "1518"): (2.5, 3.0),
+    ("tap", "64"): (0.8, 0.9), ("tap", "512"): (1.2, 1.5), ("tap", "1518"): (1.6, 2.0),
+    ("nic-rx", "64"): (1.0, None), ("nic-rx", "512"): (1.0, None), ("nic-rx", "1518"): (1.0, None),
+    ("nic-tx", "64"): (1.0, None), ("nic-tx", "512"): (1.0, None), ("nic-tx", "1518"): (1.0, None),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the generator's ports are made; the same for every device."""
+    ring: str  # split, packed
+    mergeable: bool
+
+    def port_options(self) -> str:
+        return f",mrg={int(self.mergeable)}" + (",packed=1" if self.ring == "packed" else "")
+
+
+@dataclass
+class Turn:
+    """One run of the generator against one start of a device."""
+    windows: list[float] = field(default_factory=list)  # Mpps
+    tap: list[float] = field(default_factory=list)
+    idle: list[float] = field(default_factory=list)
+    cycles: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)  # cycles a frame
+    waited: float = 0.0
+
+
+@dataclass
+class Series:
+    """All turns of one device at one point with one variant, in the order of the rounds."""
+    turns: list[Turn] = field(default_factory=list)
+    repeats: int = 0
+    problem: str | None = None
+
+    def measured(self) -> bool:
+        return self.problem is None and any(turn.windows for turn in self.turns)
+
+    def windows(self) -> list[float]:
+        return [mpps for turn in self.turns for mpps in turn.windows]
+
+    def limited(self) -> bool:
+        """The generator had nothing to spare."""
+        return statistics.median([idle for turn in self.turns for idle in turn.idle]) < GENERATOR_IDLE_MIN
+
+    def disturbed(self) -> bool:
+        return max(turn.waited for turn in self.turns) > WAITED_MAX
+
+    def summary(self) -> dict:
+        if not self.measured():
+            return {"not_measured": self.problem or "no window was completed"}
+        windows = self.windows()
+        cycles = [turn.cycles for turn in self.turns if turn.cycles is not None]
+        tap = [mpps for turn in self.turns for mpps in turn.tap]
+        result = {"mpps": round(statistics.median(windows), 3), "min": round(min(windows), 3),
+                  "max": round(max(windows), 3), "windows": [round(mpps, 3) for mpps in windows],
+                  "generator_idle": round(statistics.median([i for turn in self.turns for i in turn.idle]), 3),
+                  "waited": round(max(turn.waited for turn in self.turns), 4), "repeats": self.repeats,
+                  "cycles_per_frame": round(statistics.median(cycles), 1) if cycles else None}
+        if tap:
+            result["tap_mpps"] = round(statistics.median(tap), 3)
+        if stages := self.stages():
+            result["stages"] = stages
+        return result
+
+    def stages(self) -> dict[str, float]:
+        """Cycles a frame by stage, as the device reports them itself."""
+        names = [name for turn in self.turns for name in turn.stages]
+        return {name: round(statistics.median([turn.stages.get(name, 0.0) for turn in self.turns if turn.stages]), 1)
+                for name in dict.fromkeys(names)}
+
+
+def _spread(ratios: list[float]) -> dict | None:
+    if not ratios:
+        return None
+    return {"median": round(statistics.median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)}
+
+
+def compare(ours: Series, other: Series) -> dict | None:
+    """How many times as fast `ours` is as `other`, and by cycles a frame. One ratio a round: neighbours in time saw the
+    same machine, which on a virtual one changes from minute to minute."""
+    if not ours.measured() or not other.measured():
+        return None
+    pairs = [(a, b) for a, b in zip(ours.turns, other.turns) if a.windows and b.windows]
+    mpps = _spread([statistics.median(a.windows) / statistics.median(b.windows) for a, b in pairs
+                    if statistics.median(b.windows) > 0])
+    cycles = _spread([b.cycles / a.cycles for a, b in pairs if a.cycles and b.cycles])
+    return None if mpps is None else {"mpps": mpps, "cycles": cycles}
+
+
+def verdict(ratio: dict, floor: float, ours: Series, other: Series, spread: bool = False) -> tuple[bool | None, str]:
+    """Whether the ratio reaches the floor, and by which figure that was said. Where the generator has nothing to spare
+    frames a second say how fast it is, so there cycles a frame decide. None: disturbed; or, with spread, some rounds
+    reach it."""
+    by = "mpps"
+    if ratio["mpps"]["median"] < floor and ours.limited() and ratio["cycles"] is not None:
+        by = "cycles"
+    if ratio[by]["median"] >= floor:
+        return True, by
+    if ours.disturbed() or other.disturbed() or (spread and ratio[by]["max"] >= floor):
+        return None, by
+    return False, by
+
+
+def results(case: str, size: str, touch: bool, series: dict[tuple[str, Variant], Series]) -> list[dict]:
+    """One result a variant of a point."""
+    found = []
+    for variant in dict.fromkeys(variant for _, variant in series):
+        ours, peer = series["patchbay", variant], series.get(("testpmd", variant))
+        result: dict = {"case": case, "size": size, "touch": touch, "ring": variant.ring, "mergeable": variant.mergeable}
+        if peer is not None:
+            result["testpmd"] = peer.summary()
+        result["patchbay"] = ours.summary()
+        ratio = compare(ours, peer) if peer is not None else None
+        if ratio is not None:
+            result["ratio"] = ratio
+            if (case, size) in TARGETS:
+                floor, goal = TARGETS[case, size]
+                met, by = verdict(ratio, floor, ours, peer)
+                result |= {"floor": floor, "goal": goal, "floor_met": met, "floor_by": by}
+        split = series.get(("patchbay", Variant("split", variant.mergeable)))
+        if variant.ring == "packed" and split is not None:
+            against = compare(ours, split)
+            if against is not None:
+                met, by = verdict(against, 1.0, ours, split, spread=True)
+                result["packed_to_split"] = against | {"at_least": met, "by": by}
+        found.append(result)
+    return found
+
+
+def failed(result: dict, want_peer: bool) -> bool:
+    """For --enforce: a floor is missed or couldn't be measured, or packed rings are slower than split ones."""
+    if want_peer and (result["case"], result["size"]) in TARGETS and not result.get("floor_met"):
+        return True
+    return "packed_to_split" in result and result["packed_to_split"]["at_least"] is False
