@@ -22,7 +22,7 @@ struct worker {
     uint64_t table_serial;
     bool yields; // it shares the only CPU with everybody else
     uint64_t loop_frames;
-    bool backwards; // the direction of this loop's round
+    bool backwards;                // the direction of this loop's round
     struct stage_clock *measuring; // stages, in loops that are measured; else NULL
     uint64_t waiting_since;        // TSC of the first of the loops in a row in which nothing moved; 0: something did
     uint64_t last_glance;          // TSC of the last look at the queues at rest
