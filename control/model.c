@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The indices and the undo log. All indices are trees whose nodes lie in the
-// versions themselves: what can fail (memory) happens before a version is
-// linked, so unlinking and linking, and with them rollback, can't fail.
+// The indices. All are trees whose nodes lie in the versions themselves: what
+// can fail (memory) happens before a version is linked, so unlinking and
+// linking, and with them rollback, can't fail.
 
-#include "model.h"
+#include "model_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -191,8 +191,7 @@ static int prepare_wire(struct wire *wire)
     return 0;
 }
 
-// Everything about linking that can fail.
-static int prepare(struct object *object)
+int model_prepare_version(struct object *object)
 {
     if (object->kind == OBJECT_WIRE)
         return prepare_wire((struct wire *)object);
@@ -212,7 +211,7 @@ static int prepare(struct object *object)
     return 0;
 }
 
-static void link_version(struct model *model, struct object *object)
+void model_link_version(struct model *model, struct object *object)
 {
     RB_INSERT(object_tree, &model->objects[object->kind], object);
     model->counts[object->kind]++;
@@ -232,7 +231,7 @@ static void link_version(struct model *model, struct object *object)
     }
 }
 
-static void unlink_version(struct model *model, struct object *object)
+void model_unlink_version(struct model *model, struct object *object)
 {
     RB_REMOVE(object_tree, &model->objects[object->kind], object);
     model->counts[object->kind]--;
@@ -256,7 +255,7 @@ int model_insert(struct model *model, struct object *object)
 {
     if (model_find(model, object->kind, object->network, object->name) != NULL)
         return -EEXIST;
-    int ret = prepare(object);
+    int ret = model_prepare_version(object);
     if (ret != 0)
         return ret;
     if (object->kind == OBJECT_VIF && ((struct vif *)object)->slot == VIF_SLOT_NONE) {
@@ -265,7 +264,7 @@ int model_insert(struct model *model, struct object *object)
             return -ENOSPC;
         ((struct vif *)object)->slot = slot;
     }
-    link_version(model, object);
+    model_link_version(model, object);
     return 0;
 }
 
@@ -412,118 +411,4 @@ void model_slot_release(struct model *model, vif_slot slot)
 size_t model_slots_taken(const struct model *model)
 {
     return model->slot_count;
-}
-
-// ---- changes ----
-
-void model_begin(struct model *model, struct model_change *change)
-{
-    *change = (struct model_change){.model = model, .generation = model->generation, .step_fresh = true};
-}
-
-struct model_mark model_step(struct model_change *change)
-{
-    change->step_fresh = true;
-    return (struct model_mark){.record_count = change->record_count, .generation = change->generation};
-}
-
-static struct model_record *add_record(struct model_change *change)
-{
-    if (change->record_count == change->record_size) {
-        size_t size = change->record_size != 0 ? 2 * change->record_size : 8;
-        struct model_record *records = reallocarray(change->records, size, sizeof(*records));
-        if (records == NULL)
-            return NULL;
-        change->records = records;
-        change->record_size = size;
-    }
-    if (change->step_fresh) {
-        change->step_fresh = false;
-        change->generation++;
-    }
-    return &change->records[change->record_count++];
-}
-
-int model_put(struct model_change *change, struct object *object)
-{
-    struct model_record *record = prepare(object) == 0 ? add_record(change) : NULL;
-    if (record == NULL) {
-        object_destroy(object);
-        return -ENOMEM;
-    }
-    struct model *model = change->model;
-    record->old = (struct object *)model_find(model, object->kind, object->network, object->name);
-    record->new = object;
-    object->generation = change->generation;
-    if (object->kind == OBJECT_WIRE) {
-        struct wire *wire = (struct wire *)object;
-        for (size_t i = 0; i < wire->tee_count; i++)
-            wire->tees[i].object.generation = change->generation;
-    }
-    if (record->old != NULL)
-        unlink_version(model, record->old);
-    link_version(model, object);
-    return 0;
-}
-
-int model_remove(struct model_change *change, enum object_kind kind, const char *network, const char *name)
-{
-    struct object *old = (struct object *)model_find(change->model, kind, network, name);
-    if (old == NULL)
-        return -ENOENT;
-    struct model_record *record = add_record(change);
-    if (record == NULL)
-        return -ENOMEM;
-    record->old = old;
-    record->new = NULL;
-    unlink_version(change->model, old);
-    return 0;
-}
-
-void model_undo(struct model_change *change, struct model_mark mark)
-{
-    while (change->record_count > mark.record_count) {
-        struct model_record *record = &change->records[--change->record_count];
-        if (record->new != NULL) {
-            unlink_version(change->model, record->new);
-            object_destroy(record->new);
-        }
-        if (record->old != NULL)
-            link_version(change->model, record->old);
-    }
-    change->generation = mark.generation;
-    change->step_fresh = true;
-}
-
-bool model_change_is_empty(const struct model_change *change)
-{
-    return change->record_count == 0;
-}
-
-static void close_change(struct model_change *change)
-{
-    free(change->records);
-    *change = (struct model_change){.model = change->model, .generation = change->model->generation};
-}
-
-void model_commit(struct model_change *change)
-{
-    for (size_t i = 0; i < change->record_count; i++)
-        object_destroy(change->records[i].old);
-    change->model->generation = change->generation;
-    close_change(change);
-}
-
-void model_rollback(struct model_change *change)
-{
-    model_undo(change, (struct model_mark){.record_count = 0, .generation = change->model->generation});
-    close_change(change);
-}
-
-int model_add_default(struct model_change *change)
-{
-    if (model_find_network(change->model, NETWORK_DEFAULT) != NULL)
-        return 0;
-    struct object *object = object_create(OBJECT_NETWORK, "", NETWORK_DEFAULT);
-    return object != NULL ? model_put(change, object) : -ENOMEM;
 }
