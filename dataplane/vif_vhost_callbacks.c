@@ -13,6 +13,7 @@
 #include "eal.h"
 #include "sigbus.h"
 #include "vhost_message.h"
+#include "vhost_received.h"
 #include "vhost_socket.h"
 #include "vif_vhost.h"
 
@@ -50,6 +51,7 @@ static void disown(struct vif_vhost *vhost)
     if (vhost->vid >= 0)
         atomic_compare_exchange_strong(&owners[vhost->vid], &expected, NULL);
     vhost->vid = -1;
+    vhost_received_unwatch(vhost->connection_fd);
     vhost->connection_fd = -1;
     vhost->running = vhost->stopped = vhost->memory = vhost->negotiated = vhost->truncated = false;
     vhost->pending = vhost->failed = NULL;
@@ -208,6 +210,7 @@ static enum rte_vhost_msg_result before_message(int vid, void *context)
     char reason[128];
 
     sigbus_tolerate();
+    vhost_received_taken();
     memcpy(&message, context, sizeof(message));
     if (vhost != NULL) { // NULL: of a connection that was superseded
         rule = judge(vhost, &message, context, reason, sizeof(reason));
@@ -274,6 +277,7 @@ static int accept_connection(struct vif_vhost *vhost, int vid)
                         vif->name);
     if (vhost->connections++ > 0)
         atomic_fetch_add_explicit(&vhost->vif->reconnects, 1, memory_order_relaxed);
+    vhost_received_watch(vhost->connection_fd);
     atomic_store_explicit(&owners[vid], vhost, memory_order_release);
     vif_vhost_explain(vhost);
     return 0;
@@ -300,6 +304,7 @@ static void destroy_connection(int vid)
 {
     struct vif_vhost *vhost;
 
+    vhost_received_close();
     vif_vhost_connection_ends();
     vhost = enter(vid);
     if (vhost != NULL) {

@@ -17,13 +17,14 @@ static inline void counter_add_relaxed(_Atomic uint64_t *counter, uint64_t value
 }
 
 // Prefetches a frame's bytes, or the buffer for it: its first line, and of a
-// longer one as many as it takes until the CPU's own prefetcher follows.
+// longer one as many as it takes until the CPU's own prefetcher follows. A guest
+// may have given any address: it is a number here, since no object need be there.
 static inline void virtqueue_prefetch_source(const uint8_t *data, uint32_t len)
 {
     __builtin_prefetch(data, 0);
     if (len > 256)
         for (unsigned line = 1; line < 4; line++)
-            __builtin_prefetch(data + 64 * line, 0);
+            __builtin_prefetch((const void *)((uintptr_t)data + 64 * line), 0);
 }
 
 static inline void virtqueue_prefetch_target(uint8_t *host, uint32_t len)
@@ -31,7 +32,7 @@ static inline void virtqueue_prefetch_target(uint8_t *host, uint32_t len)
     __builtin_prefetch(host, 1);
     if (len > 256)
         for (unsigned line = 1; line < 4; line++)
-            __builtin_prefetch(host + 64 * line, 1);
+            __builtin_prefetch((const void *)((uintptr_t)host + 64 * line), 1);
 }
 
 // Stops the queue until the driver resets it. The worker that sees it tells the

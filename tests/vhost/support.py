@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 from collections.abc import Callable
@@ -94,6 +95,31 @@ def frame(number: int, size: int = 60) -> bytes:
 
 def number(data: bytes) -> int:
     return struct.unpack_from("<I", data, 14)[0]
+
+
+class Flow:
+    """Numbered frames from one end to the other and back, in a thread of its own, until it is stopped: all of them
+    arrive, once, in order."""
+
+    def __init__(self, case: "HostCase", left: FrontEnd, right: FrontEnd) -> None:
+        self.case, self.ends, self.failed, self.turns, self.ended = case, (left, right), "", 0, threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self.ended.is_set():
+                self.case.check_flow(self.ends[0], self.ends[1], 20 * self.turns)
+                self.case.check_flow(self.ends[1], self.ends[0], 20 * self.turns)
+                self.turns += 1
+        except BaseException as error:  # shown by the test's own thread
+            self.failed = f"turn {self.turns}: {error!r}"
+
+    def stop(self) -> None:
+        self.ended.set()
+        self.thread.join()
+        if self.failed or not self.turns:
+            raise AssertionError(f"the neighbour's wire: {self.failed or 'no turn at all'}")
 
 
 def wait_for(condition: Callable[[], bool], within: float = 10.0) -> bool:

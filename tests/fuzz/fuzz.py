@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs the fuzz targets.
+
+  fuzz.py replay [TARGET …]               the committed corpus, once
+  fuzz.py run --seconds 60 [TARGET …]     from the corpus on, new inputs kept in the build folder
+  fuzz.py run --runs 100000000 TARGET     the long run
+  fuzz.py keep [TARGET …]                 puts what the runs found into the corpus, minimised
+  fuzz.py seed [TARGET …]                 makes the corpus anew from the seeds below
+
+A corpus is a text file, tests/fuzz/corpus/TARGET: a line an input, deflated, in base64. Every finding is a bug: the run ends
+with its status and says where the input lies; add it to the corpus with the fix (keep).
+"""
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TARGETS = ("virtqueue_split", "virtqueue_packed", "offload", "vhost_message")
+MAX_LEN = {"virtqueue_split": 6144, "virtqueue_packed": 6144, "offload": 64, "vhost_message": 320}
+
+# ---- seeds ----
+
+NEXT, WRITE, INDIRECT = 1, 2, 4
+SIZE, BASE, HOLE = 16, 0x1000, 0x4000
+FROM_AT, TO_AT, MONITOR_AT, BUFFERS_AT = 0, 1024, 2048, 3072
+HDR10, EVENT_IDX, INDIRECT_DESC, MERGEABLE = 1, 2, 4, 8
+CSUM, TSO4, TSO6, ECN = 1, 2, 4, 8
+
+Desc = tuple[int, int, int, int]  # address, length, flags, next or id
+
+
+def split_ring(memory: bytearray, at: int, descs: list[Desc], heads: list[int], index: int) -> None:
+    for i, desc in enumerate(descs):
+        struct.pack_into("<QIHH", memory, at + 16 * i, *desc)
+    struct.pack_into("<HH", memory, at + 16 * SIZE, 0, (index + len(heads)) & 0xffff)
+    for i, head in enumerate(heads):
+        struct.pack_into("<H", memory, at + 16 * SIZE + 4 + 2 * ((index + i) % SIZE), head)
+
+
+def packed_ring(memory: bytearray, at: int, descs: list[Desc], heads: list[int], index: int) -> None:
+    place, wrap = index % SIZE, index >> 15
+    for head in heads:
+        following = head
+        while True:
+            address, size, flags, following = descs[following]
+            struct.pack_into("<QIHH", memory, at + 16 * place, address, size, head, flags | (1 << 7 if wrap else 1 << 15))
+            place, wrap = (place + 1) % SIZE, wrap ^ (place == SIZE - 1)
+            if not flags & NEXT:
+                break
+
+
+def guests(ring: Callable[[bytearray, int, list[Desc], list[int], int], None]) -> Iterator[bytes]:
+    """Sound guests of all kinds: what they do wrong is the fuzzer's to find."""
+    buffer = BASE + BUFFERS_AT
+    table = BASE + BUFFERS_AT + 512
+    senders: list[tuple[list[Desc], list[int]]] = [
+        ([(buffer, 76, 0, 0), (buffer + 80, 100, 0, 1)], [0, 1]),
+        ([(buffer, 12, NEXT, 1), (buffer + 16, 30, NEXT, 2), (HOLE, 2000, 0, 2)], [0]),
+        ([(table, 48, INDIRECT, 0), (table, 32, INDIRECT, 1)], [0, 1]),
+        ([(buffer, 20, NEXT, 1), (table, 48, INDIRECT, 1)], [0]),
+        ([(buffer, 13, 0, 0), (buffer, 40000, 0, 1), (buffer, 90, 0, 2)], [0, 1, 2]),
+    ]
+    receivers: list[tuple[list[Desc], list[int]]] = [
+        ([(HOLE + 256 * i, 256, WRITE, i) for i in range(8)], list(range(8))),
+        ([(HOLE, 12, WRITE | NEXT, 1), (HOLE + 16, 2048, WRITE, 1), (HOLE + 2048, 2048, WRITE, 2)], [0, 2]),
+        ([(table + 128, 48, INDIRECT, 0)] + [(HOLE + 64 * i, 64, WRITE, i) for i in range(1, 12)], list(range(12))),
+    ]
+    header = struct.pack("<BBHHHHH", 1, 1, 54, 536, 34, 16, 0)
+    for number, (descs, heads) in enumerate(senders):
+        for features in (0, INDIRECT_DESC | EVENT_IDX, INDIRECT_DESC | MERGEABLE, HDR10 | INDIRECT_DESC):
+            receiver = receivers[(number + features) % len(receivers)]
+            index = (0, 65530, 7)[number % 3]
+            offloads = (0, CSUM, CSUM | TSO4, 15)[features % 4]
+            memory = bytearray(4096)
+            ring(memory, FROM_AT, descs, heads, index)
+            ring(memory, TO_AT, *receiver, index)
+            ring(memory, MONITOR_AT, *receivers[number % len(receivers)], index)
+            for i in range(3):
+                struct.pack_into("<QIHH", memory, BUFFERS_AT + 512 + 16 * i, buffer + 40 * i, 40, NEXT * (i < 2), i + 1)
+                struct.pack_into("<QIHH", memory, BUFFERS_AT + 640 + 16 * i, HOLE + 1024 * i, 1024,
+                                 WRITE | NEXT * (i < 2), i + 1)
+            if offloads:
+                memory[BUFFERS_AT:BUFFERS_AT + len(header)] = header
+            yield struct.pack("<BBHBBBBHBB", features, offloads, index, features, offloads, features ^ MERGEABLE,
+                              offloads, index, 50 * number, 0) + bytes(memory)
+
+
+def offload_seeds() -> Iterator[bytes]:
+    for agreed in (CSUM, CSUM | TSO4, 15):
+        for gso in (0, 1, 4, 0x81, 0x84):
+            yield struct.pack("<BHB", agreed, 1486, 5) + struct.pack("<BBHHHHH", 1 if gso else agreed & 1, gso, 54, 536, 34, 16, 0)
+
+
+def message_seeds() -> Iterator[bytes]:
+    sizes = {1: 0, 2: 8, 3: 0, 4: 0, 5: 40, 8: 8, 9: 40, 10: 8, 11: 8, 12: 8, 13: 8, 14: 8, 15: 0, 16: 8, 17: 0, 18: 8,
+             6: 16, 20: 8, 22: 40, 31: 24, 39: 8, 40: 0}
+    for request, size in sizes.items():
+        payload = struct.pack("<II", 1, 0) + struct.pack("<QQQQ", 0, 1 << 20, 0, 0)
+        yield bytes([0, 1 if request in (5, 12, 13, 14) else 0]) + bytes(8) + struct.pack("<III", request, 1, size) + payload[:size]
+    table = struct.pack("<II", 8, 0) + b"".join(struct.pack("<QQQQ", i << 20, 1 << 20, i << 20, 0) for i in range(8))
+    yield bytes([1, 8]) + bytes(8) + struct.pack("<III", 5, 9, len(table)) + table
+
+
+SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
+    "virtqueue_split": lambda: guests(split_ring), "virtqueue_packed": lambda: guests(packed_ring), "offload": offload_seeds, "vhost_message": message_seeds}
+
+# ---- corpora ----
+
+
+def unpack(target: str, folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (HERE / "corpus" / target).read_text().split()
+    for number, line in enumerate(lines):
+        (folder / f"{number:04}").write_bytes(zlib.decompress(base64.b64decode(line), -15))
+    return len(lines)
+
+
+def pack(target: str, folder: Path) -> int:
+    inputs = sorted((path.read_bytes() for path in folder.iterdir()), key=lambda data: (len(data), data))
+    def deflate(data: bytes) -> bytes:
+        stream = zlib.compressobj(9, wbits=-15)
+        return stream.compress(data) + stream.flush()
+    (HERE / "corpus").mkdir(exist_ok=True)
+    (HERE / "corpus" / target).write_text("".join(base64.b64encode(deflate(data)).decode() + "\n" for data in inputs))
+    return len(inputs)
+
+
+# ---- runs ----
+
+def program(build: Path, target: str) -> str:
+    path = build / "tests" / "fuzz" / f"fuzz_{target}"
+    if not path.exists():
+        sys.exit(f"{path} isn't there: CC=clang meson setup {build} -Dfuzz=true && ninja -C {build}")
+    return str(path)
+
+
+def replay(build: Path, target: str) -> bool:
+    with tempfile.TemporaryDirectory(prefix="patchbay-fuzz-") as folder:
+        count = unpack(target, Path(folder))
+        rc = subprocess.run([program(build, target), "-runs=0", f"-artifact_prefix={folder}/", folder],
+                            capture_output=True, text=True)
+    print(f"{target}: {count} inputs{'' if rc.returncode == 0 else ': FAILED'}")
+    if rc.returncode != 0:
+        print(rc.stderr[-6000:])
+    return rc.returncode == 0 and count > 0
+
+
+def run(build: Path, targets: list[str], seconds: int, runs: int, jobs: int) -> bool:
+    waiting, good = list(targets), True
+    running: dict[str, tuple[subprocess.Popen[str], float]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            target = waiting.pop(0)
+            found = build / "fuzz-found" / target
+            unpack(target, found)
+            limit = [f"-max_total_time={seconds}"] if seconds else []
+            limit += [f"-runs={runs}"] if runs else []
+            running[target] = (subprocess.Popen(
+                [program(build, target), *limit, f"-max_len={MAX_LEN[target]}", "-print_final_stats=1", "-timeout=10",
+                 f"-artifact_prefix={build}/fuzz-found/{target}-", str(found)],
+                stdout=subprocess.DEVNULL, stderr=(build / "fuzz-found" / f"{target}.log").open("w"), text=True),
+                time.monotonic())
+        time.sleep(0.2)
+        for target, (process, start) in list(running.items()):
+            if process.poll() is None:
+                continue
+            del running[target]
+            log = (build / "fuzz-found" / f"{target}.log").read_text(errors="replace")
+            executions = re.search(r"number_of_executed_units: (\d+)", log)
+            covered = re.findall(r"cov: (\d+)", log)
+            print(f"{target}: {int(executions[1]) if executions else 0:,} executions in {time.monotonic() - start:.0f} s, "
+                  f"{covered[-1] if covered else '?'} edges{'' if process.returncode == 0 else ': FAILED'}", flush=True)
+            if process.returncode != 0:
+                good = False
+                print(log[-6000:])
+    return good
+
+
+def keep(build: Path, target: str, seeds: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory(prefix="patchbay-fuzz-") as folder:
+        old, kept = Path(folder, "old"), Path(folder, "kept")
+        old.mkdir()
+        kept.mkdir()
+        for number, data in enumerate(seeds):
+            (old / f"seed{number}").write_bytes(data)
+        if (HERE / "corpus" / target).exists():
+            unpack(target, old)
+        found = build / "fuzz-found" / target
+        subprocess.run([program(build, target), "-merge=1", f"-max_len={MAX_LEN[target]}", str(kept), str(old),
+                        *([str(found)] if found.exists() else [])], check=True, stderr=subprocess.DEVNULL)
+        print(f"{target}: {pack(target, kept)} inputs, {(HERE / 'corpus' / target).stat().st_size} bytes")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=("replay", "run", "keep", "seed"))
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--build", type=Path, default=Path(os.environ.get("PATCHBAY_BUILD", "build-fuzz")))
+    parser.add_argument("--seconds", type=int, default=0, help="for each target")
+    parser.add_argument("--runs", type=int, default=0, help="for each target")
+    parser.add_argument("--jobs", type=int, default=2, help="targets at a time")
+    options = parser.parse_intermixed_args()
+    targets = options.targets or list(TARGETS)
+    for target in targets:
+        if target not in TARGETS:
+            parser.error(f"no target '{target}'; there are: {', '.join(TARGETS)}")
+    if options.verb == "run":
+        if not options.seconds and not options.runs:
+            parser.error("run wants --seconds or --runs")
+        return 0 if run(options.build, targets, options.seconds, options.runs, options.jobs) else 1
+    if options.verb == "replay":
+        return 0 if all([replay(options.build, target) for target in targets]) else 1
+    for target in targets:
+        keep(options.build, target, list(SEEDS[target]()) if options.verb == "seed" else [])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
