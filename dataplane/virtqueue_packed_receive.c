@@ -22,6 +22,7 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
     for (uint32_t i = 0; i < LIMIT_BURST_FRAMES && bytes < LIMIT_BURST_BYTES && walked < LIMIT_BURST_DESCRIPTORS; i++) {
         struct frame *frame = &burst->frames[burst->count];
         uint16_t segments = burst->segment_count;
+        uint32_t walked_before = walked;
         struct virtqueue_chain chain;
         struct vring_desc desc;
         enum virtqueue_view view;
@@ -43,8 +44,9 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
             burst->segment_count = segments;
             break;
         }
-        if (chain.chain.len > LIMIT_FRAME_SEGMENTS)
-            walked += chain.chain.len - LIMIT_FRAME_SEGMENTS;
+        // All of a chain counts that was found bad at its first descriptor, too.
+        if (walked - walked_before < chain.chain.len)
+            walked = walked_before + chain.chain.len;
         if (view == VIEW_FRAME) {
             virtqueue_prefetch_source(frame->data, frame->data_len);
             frame->id = virtqueue_packed_id(chain.chain.word);

@@ -430,6 +430,38 @@ static void test_bad_chains_are_bounded(void **state)
     driver_close(&driver);
 }
 
+// Long chains of a packed ring that are bad at their first descriptor: the id
+// stands in the last one, so all of them is walked, and counts.
+static void test_long_bad_chains_are_bounded(void **state)
+{
+    enum { CHAIN = 200, CHAINS = 20 };
+    struct driver driver;
+    uint32_t given_back = 0, at = 0;
+
+    (void)state;
+    memset(discarded, 0, sizeof(discarded));
+    driver_open(&driver, &(struct driver_options){.ring = RING_PACKED, .size = 4096});
+    for (unsigned i = 0; i < CHAINS * CHAIN; i++, at++) {
+        uint16_t lap = driver.vq.wrap ? 1 << VRING_PACKED_DESC_F_AVAIL : 1 << VRING_PACKED_DESC_F_USED;
+        uint16_t next = i % CHAIN == CHAIN - 1 ? 0 : VRING_DESC_F_NEXT;
+
+        driver.vq.ring[at] =
+            (struct vring_packed_desc){DRIVER_BUFFERS_AT, 100, (uint16_t)(i / CHAIN),
+                                       (uint16_t)(lap | next | (i % CHAIN == 0 ? VRING_DESC_F_WRITE : 0))};
+    }
+    for (unsigned calls = 0; given_back < CHAINS; calls++) {
+        uint64_t before = discarded_sum();
+
+        assert_true(calls < CHAINS);
+        assert_int_equal(0, virtqueue_packed_receive(&driver.vq, &burst, discarded));
+        assert_in_range(discarded_sum() - before, 1, LIMIT_BURST_DESCRIPTORS / CHAIN + 1);
+        given_back = (uint32_t)discarded_sum();
+    }
+    assert_int_equal(CHAINS, discarded[VIF_DISCARD_BAD_CHAIN]);
+    assert_null(driver.vq.broken);
+    driver_close(&driver);
+}
+
 static void test_index_jump(void **state)
 {
     struct driver driver;
@@ -607,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_bad_chains),
         cmocka_unit_test(test_bad_chains_of_buffers),
         cmocka_unit_test(test_bad_chains_are_bounded),
+        cmocka_unit_test(test_long_bad_chains_are_bounded),
         cmocka_unit_test(test_index_jump),
         cmocka_unit_test(test_head_beyond),
         cmocka_unit_test(test_random_rings),
