@@ -209,6 +209,7 @@ static void test_scribbled_rings(void **state)
     struct scribbler scribbler = {{&from, &to, &tap}, 1};
     struct dice dice;
     uint64_t seen = 0, sent = 0;
+    const time_t end = time(NULL) + 30;
     pthread_t thread;
 
     (void)state;
@@ -223,7 +224,9 @@ static void test_scribbled_rings(void **state)
     }
     atomic_store(&over, false);
     assert_int_equal(0, pthread_create(&thread, NULL, scribble, &scribbler));
-    for (unsigned round = 0; round < 100000; round++) {
+    // Until there was enough of it, or that takes too long: on a busy machine the
+    // other thread may leave all in one bad state for a while.
+    for (unsigned round = 0; round < 100000 || ((seen <= 1000 || sent <= 1000) && time(NULL) < end); round++) {
         struct tap_count counts = {0};
         enum transmit_stop stop;
         uint16_t count, done;
@@ -248,6 +251,112 @@ static void test_scribbled_rings(void **state)
         }
         assert_int_equal(counts.offered, done);
         sent += done;
+    }
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+    print_message("%llu frames seen, %llu sent\n", (unsigned long long)seen, (unsigned long long)sent);
+    assert_true(seen > 1000 && sent > 1000); // it was to the point
+    driver_close(&from);
+    driver_close(&to);
+    driver_close(&tap);
+}
+
+// The same with packed rings, whose flags say what is available.
+static void *scribble_packed(void *argument)
+{
+    struct scribbler *scribbler = argument;
+    struct dice dice = {scribbler->seed};
+
+    while (!atomic_load_explicit(&over, memory_order_relaxed)) {
+        struct driver *driver = scribbler->drivers[dice_below(&dice, 3)];
+        volatile struct vring_packed_desc *desc = &driver->vq.ring[dice_below(&dice, driver->vq.size)];
+
+        if (dice_below(&dice, 4) == 0) // a table in the buffers
+            desc = (volatile struct vring_packed_desc *)(void *)driver_at(driver, DRIVER_BUFFERS_AT +
+                                                                                      16 * dice_below(&dice, 1 << 10));
+        switch (dice_below(&dice, 6)) {
+        case 0:
+            desc->addr = DRIVER_BUFFERS_AT + 16 * dice_below(&dice, 1 << (10 + dice_below(&dice, 7)));
+            break;
+        case 1:
+            desc->addr = dice_below(&dice, 2) ? dice_u64(&dice)
+                                              : DRIVER_BUFFERS_AT + (1 << 20) + (1 << 19) - dice_below(&dice, 100);
+            break;
+        case 2:
+            desc->len = dice_below(&dice, 2) ? dice_below(&dice, 200) : 16 * dice_below(&dice, 10);
+            break;
+        case 3:
+            desc->len = (uint32_t)dice_u64(&dice);
+            break;
+        case 4:
+            desc->id = (uint16_t)dice_below(&dice, 65536);
+            break;
+        default: // NEXT, WRITE and INDIRECT, available or used, in this lap or the last
+            desc->flags = (uint16_t)(dice_below(&dice, 8) | dice_below(&dice, 2) << VRING_PACKED_DESC_F_AVAIL |
+                                     dice_below(&dice, 2) << VRING_PACKED_DESC_F_USED);
+        }
+    }
+    return NULL;
+}
+
+// A sound descriptor where the engine looks next, which the other thread may
+// spoil at once.
+static void offer_packed(struct driver *driver, unsigned count, uint16_t flags)
+{
+    struct virtqueue *vq = &driver->vq;
+    uint32_t at = vq->next;
+    bool wrap = vq->wrap;
+
+    for (unsigned i = 0; i < count; i++) {
+        uint16_t lap = wrap ? 1 << VRING_PACKED_DESC_F_AVAIL : 1 << VRING_PACKED_DESC_F_USED;
+
+        vq->ring[at].addr = DRIVER_BUFFERS_AT;
+        vq->ring[at].len = 100;
+        __atomic_store_n(&vq->ring[at].flags, (uint16_t)(flags | lap), __ATOMIC_RELEASE);
+        if (++at == vq->size) {
+            at = 0;
+            wrap = !wrap;
+        }
+    }
+}
+
+static void test_scribbled_packed_rings(void **state)
+{
+    static _Atomic uint64_t discarded[VIF_DISCARD_REASON_COUNT];
+    struct driver from, to, tap;
+    struct scribbler scribbler = {{&from, &to, &tap}, 1};
+    struct dice dice;
+    uint64_t seen = 0, sent = 0;
+    const time_t end = time(NULL) + 30;
+    pthread_t thread;
+
+    (void)state;
+    dice_open(&dice, "scribbled packed rings");
+    scribbler.seed = dice_u64(&dice) | 1;
+    driver_open(&from, &(struct driver_options){.ring = RING_PACKED, .size = 63});
+    driver_open(&to, &(struct driver_options){.ring = RING_PACKED, .size = 64, .mergeable = true});
+    driver_open(&tap, &(struct driver_options){.ring = RING_PACKED, .size = 17});
+    atomic_store(&over, false);
+    assert_int_equal(0, pthread_create(&thread, NULL, scribble_packed, &scribbler));
+    for (unsigned round = 0; round < 100000 || ((seen <= 1000 || sent <= 1000) && time(NULL) < end); round++) {
+        struct tap_count counts = {0};
+        enum transmit_stop stop;
+        uint16_t count, done;
+
+        from.vq.broken = to.vq.broken = tap.vq.broken = NULL;
+        offer_packed(&from, dice_below(&dice, 8), 0);
+        offer_packed(&to, dice_below(&dice, 8), VRING_DESC_F_WRITE);
+        offer_packed(&tap, dice_below(&dice, 8), VRING_DESC_F_WRITE);
+        count = virtqueue_receive(&from.vq, &burst, discarded);
+        driver_check_views(&from, &burst);
+        seen += count;
+        if (count > 0) {
+            done = virtqueue_transmit_tapped(&to.vq, &tap.vq, &burst, 0, count, &stop, &counts);
+            virtqueue_complete(&from.vq, &burst, done);
+            assert_int_equal(counts.offered, done);
+            sent += done;
+        }
+        assert_true(from.vq.next < 63 && to.vq.next < 64 && tap.vq.next < 17);
     }
     atomic_store(&over, true);
     pthread_join(thread, NULL);
@@ -328,6 +437,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_scribbled_rings),
+        cmocka_unit_test(test_scribbled_packed_rings),
         cmocka_unit_test(test_only_what_was_offered),
     };
 #ifdef COPY_TSAN
