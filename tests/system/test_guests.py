@@ -330,6 +330,38 @@ class Guests(Case):
             guest.check(f"ip addr del {address}/24 dev eth{number}")
         guest.close()
 
+    def test_packed_rings(self) -> None:
+        """A guest with packed rings on a wire with one with split ones, and its daemon killed under TCP: where its
+        rings stood is seen in them."""
+        options: list[dict[str, Any]] = [{}, {"mrg_rxbuf": False, "event_idx": False}]
+        nics = [Nic(self.daemon.plug(f"packed{i}", "vhost" if i else "vhost-server"), server=bool(i), packed=True, **more)
+                for i, more in enumerate(options)]
+        guest = self.guest("packed", nics, "ip link set eth0 up; ip link set eth1 up")
+        guest.start().wait_ready()
+        for number in range(len(options)):
+            name = f"packed{number}"
+            self.assertEqual(self.daemon.wait_vif(name)["ring"], "packed")
+            self.daemon.set_wire("w1", b=name)
+            address = f"10.9.0.{20 + number}"
+            guest.check(f"ip addr add {address}/24 dev eth{number}")
+            resumes(self.a, address)
+            ping_all(self.a, address)
+            ping_all(guest, A)
+            forth, back = tcp(self.a, guest, address, 1), tcp(guest, self.a, A, 1)
+            checked_transfer(self.a, guest, address, 2)
+            checked_transfer(guest, self.a, A, 2)
+            sending = begin_tcp(self.a, guest, address, 8)
+            self.a.wait_until("netstat -tn | grep -q ':5201.*ESTABLISHED'")
+            self.daemon.kill9()
+            self.daemon.start()
+            resumes(self.a, address)
+            rate = finish_tcp(*sending)
+            self.daemon.wait_vif(name)
+            ping_all(self.a, address)
+            guest.check(f"ip addr del {address}/24 dev eth{number}")
+            say(f"{name}: {forth:.0f} Mbit/s towards it, {back:.0f} from it, {rate:.0f} with the daemon killed meanwhile")
+        guest.close()
+
 
 if __name__ == "__main__":
     unittest.main()

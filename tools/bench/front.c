@@ -193,6 +193,10 @@ static int negotiate(int fd, const char *name, uint64_t wanted, uint64_t *featur
         warnx("port %s: the back end doesn't offer virtio 1.0", name);
         return -ENOTSUP;
     }
+    if ((wanted & ~*features & VIRTIO_F_RING_PACKED_BIT) != 0) {
+        warnx("port %s: the back end doesn't offer packed rings", name);
+        return -ENOTSUP;
+    }
     if ((*features & VHOST_USER_F_PROTOCOL_BIT) != 0) {
         // None is needed, but with the bit negotiated both must be said.
         r = message_ask(fd, &message, GET_PROTOCOL_FEATURES, 0, sizeof(message.u.number));
@@ -225,7 +229,7 @@ static int queue_start(int fd, uint32_t index, const struct front_queue *queue)
     int r = send_state(fd, SET_VRING_NUM, index, queue->size);
 
     if (r == 0)
-        r = send_state(fd, SET_VRING_BASE, index, 0);
+        r = send_state(fd, SET_VRING_BASE, index, queue->base);
     if (r == 0)
         r = message_send(fd, &message, SET_VRING_ADDR, sizeof(message.u.address), -1);
     if (r == 0)

@@ -11,6 +11,7 @@
 #define VIRTIO_F_VERSION_1_BIT    (UINT64_C(1) << 32)
 #define VIRTIO_NET_F_MRG_BIT      (UINT64_C(1) << 15)
 #define VIRTIO_F_IN_ORDER_BIT     (UINT64_C(1) << 35)
+#define VIRTIO_F_RING_PACKED_BIT  (UINT64_C(1) << 34)
 #define VHOST_USER_F_PROTOCOL_BIT (UINT64_C(1) << 30)
 
 enum { FRONT_QUEUES = 2 }; // receive, transmit
@@ -21,6 +22,7 @@ struct front_queue {
     void *avail;
     void *used;
     uint16_t size;
+    uint32_t base; // where the back end begins
     int kick;
     int call;
 };

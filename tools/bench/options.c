@@ -345,12 +345,6 @@ static int check_roles(const struct config *config)
         warnx("nothing to do: give --stream FROM>TO (or --reflect, --monitor); --help lists all");
         return EXIT_USAGE;
     }
-    for (unsigned i = 0; i < config->port_count; i++) {
-        if (port_is_ring(config, i) && config->ports[i].packed) {
-            warnx("port %s: packed=1 needs --driver virtio-user", config->ports[i].name);
-            return EXIT_USAGE;
-        }
-    }
     for (unsigned i = 0; i < config->reflect_count; i++) {
         if (port_is_ring(config, config->reflects[i].in) != port_is_ring(config, config->reflects[i].out)) {
             warnx("--reflect: a socket and a device together need --driver virtio-user");

@@ -10,9 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/virtio_ring.h>
-
 #include "front.h"
+#include "queue.h"
 #include "rate.h"
 #include "traffic.h"
 
@@ -29,20 +28,6 @@ enum {
 struct fifo {
     uint32_t *numbers;
     uint32_t head, count, size;
-};
-
-// One split ring as its driver sees it. The back end writes `used`, all else is ours.
-struct queue {
-    struct vring_desc *desc;
-    struct vring_avail *avail;
-    struct vring_used *used;
-    uint16_t size, mask;
-    uint16_t avail_idx; // ours; avail->idx once published
-    uint16_t used_idx;  // up to where the used ring was read
-    uint16_t free_head, free_count;
-    uint16_t *free_ids;  // descriptors that are free, a ring in the order in which they came back
-    uint32_t *buffer_of; // by descriptor
-    int kick, call;
 };
 
 struct ring_port {
@@ -92,28 +77,6 @@ static inline uint32_t fifo_peek(const struct fifo *fifo, uint32_t ahead)
     return fifo->numbers[at < fifo->size ? at : at - fifo->size];
 }
 
-// How many completed descriptors wait in the used ring. Acquire, pairs with the back end's release of used->idx:
-// entries and buffers are read after it. A back end can't complete more than it was given; one that says so is broken,
-// and is believed no further than our own arrays reach.
-static inline uint16_t queue_completed(const struct queue *q)
-{
-    uint16_t count = (uint16_t)(__atomic_load_n(&q->used->idx, __ATOMIC_ACQUIRE) - q->used_idx);
-    uint16_t outstanding = (uint16_t)(q->size - q->free_count);
-
-    return count <= outstanding ? count : outstanding;
-}
-
-// The next completed descriptor; a back end that names one that doesn't exist must not make us write elsewhere.
-static inline uint16_t queue_take(struct queue *q, uint32_t *len)
-{
-    const struct vring_used_elem *elem = &q->used->ring[q->used_idx++ & q->mask];
-    uint16_t id = (uint16_t)elem->id & q->mask;
-
-    *len = elem->len;
-    q->free_ids[(uint16_t)(q->free_head + q->free_count++) & q->mask] = id;
-    return id;
-}
-
 // Without the virtio header, and no more than a buffer holds, whatever the back end says.
 static inline uint32_t frame_room(uint32_t used_len)
 {
@@ -125,41 +88,22 @@ static inline uint32_t frame_room(uint32_t used_len)
 // The frame that queue_take will give after `ahead` others.
 static inline const uint8_t *completed_frame(const struct queue *q, unsigned ahead, uint32_t *len)
 {
-    const struct vring_used_elem *elem = &q->used->ring[(uint16_t)(q->used_idx + ahead) & q->mask];
+    uint16_t id = queue_peek(q, ahead, len);
 
-    *len = frame_room(elem->len);
-    return buffer_frame(q->buffer_of[elem->id & q->mask]);
+    *len = frame_room(*len);
+    return buffer_frame(q->buffer_of[id]);
 }
 
-static inline void queue_put(struct queue *q, uint32_t number, uint32_t len, uint16_t flags)
+static inline void buffer_put(struct queue *q, uint32_t number, uint32_t len, uint16_t flags)
 {
-    uint16_t id = q->free_ids[q->free_head++ & q->mask];
-
-    q->free_count--;
-    q->buffer_of[id] = number;
-    q->desc[id] =
-        (struct vring_desc){.addr = (uintptr_t)buffer_frame(number) - HEADER, .len = len + HEADER, .flags = flags};
-    q->avail->ring[q->avail_idx++ & q->mask] = id;
-}
-
-static inline void queue_publish(struct queue *q)
-{
-    // Release, pairs with the back end's acquire of avail->idx: descriptors and ring entries before it.
-    __atomic_store_n(&q->avail->idx, q->avail_idx, __ATOMIC_RELEASE);
-    // Our index must be visible before the flag is read: a back end that is about to sleep clears the flag and then
-    // looks at the index once more.
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if ((__atomic_load_n(&q->used->flags, __ATOMIC_RELAXED) & VRING_USED_F_NO_NOTIFY) == 0) {
-        if (eventfd_write(q->kick, 1) != 0)
-            warn("kick");
-    }
+    queue_put(q, number, (uintptr_t)buffer_frame(number) - HEADER, len + HEADER, flags);
 }
 
 static inline void transmitted_reclaim(struct queue *q)
 {
     uint32_t len;
 
-    for (uint16_t left = queue_completed(q); left > 0; left--) {
+    for (uint16_t left = queue_completed(q, q->size); left > 0; left--) {
         uint32_t number = q->buffer_of[queue_take(q, &len)];
         fifo_push(memory.home[number], number);
     }
@@ -185,7 +129,7 @@ unsigned ring_transmit(struct port *port, unsigned burst, bool touch)
         }
         if (touch)
             touch_write(buffer_frame(number), memory.len[number], ++ring->written);
-        queue_put(q, number, memory.len[number], 0);
+        buffer_put(q, number, memory.len[number], 0);
     }
     if (count > 0)
         queue_publish(q);
@@ -199,7 +143,7 @@ static void receive_refill(struct ring_port *ring)
     bool any = false;
 
     for (; q->free_count > 0 && ring->rx_free.count > 0; any = true)
-        queue_put(q, fifo_pop(&ring->rx_free), room, VRING_DESC_F_WRITE);
+        buffer_put(q, fifo_pop(&ring->rx_free), room, VRING_DESC_F_WRITE);
     if (any)
         queue_publish(q);
 }
@@ -208,7 +152,7 @@ unsigned ring_receive(struct port *port, unsigned burst, bool touch, uint64_t *b
 {
     struct ring_port *ring = port->ring;
     struct queue *q = &ring->rx;
-    unsigned count = queue_completed(q);
+    unsigned count = queue_completed(q, (uint16_t)burst);
 
     if (count > burst)
         count = burst;
@@ -237,7 +181,7 @@ unsigned ring_receive(struct port *port, unsigned burst, bool touch, uint64_t *b
 unsigned ring_forward(struct port *from, struct port *to, unsigned burst, uint64_t *bytes)
 {
     struct queue *rx = &from->ring->rx, *tx = &to->ring->tx;
-    unsigned count = queue_completed(rx);
+    unsigned count = queue_completed(rx, (uint16_t)burst);
 
     // Buffers that the far side has sent go home to this side's receive ring.
     transmitted_reclaim(tx);
@@ -258,7 +202,7 @@ unsigned ring_forward(struct port *from, struct port *to, unsigned burst, uint64
         // An appliance looks at the Ethernet header, and the virtio header is its own.
         from->ring->sum += touch_read(buffer_frame(number), ETH_LEN);
         memset(buffer_frame(number) - HEADER, 0, HEADER);
-        queue_put(tx, number, len, 0);
+        buffer_put(tx, number, len, 0);
     }
     if (count > 0)
         queue_publish(tx);
@@ -277,8 +221,9 @@ static size_t queue_bytes(uint16_t size)
            align(4 + sizeof(struct vring_used_elem) * size + 2, 4096);
 }
 
-static int queue_setup(struct queue *q, uint16_t size, uint8_t **at)
+static int queue_setup(struct queue *q, const struct port_spec *spec, uint8_t **at)
 {
+    const uint16_t size = spec->queue_size;
     uint8_t *start = *at;
 
     q->size = size;
@@ -287,7 +232,13 @@ static int queue_setup(struct queue *q, uint16_t size, uint8_t **at)
     q->avail = (struct vring_avail *)(start + sizeof(struct vring_desc) * size);
     q->used = (struct vring_used *)(start + align(sizeof(struct vring_desc) * size + 4 + 2 * (size_t)size + 2, 4096));
     *at += align(queue_bytes(size), 4096);
-    q->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+    if (spec->packed) {
+        q->packed = q->avail_wrap = q->used_wrap = true;
+        q->in_order = spec->in_order;
+        q->driver_event->flags = VRING_PACKED_EVENT_FLAG_DISABLE;
+    } else {
+        q->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+    }
     q->free_ids = calloc(size, sizeof(*q->free_ids));
     q->buffer_of = calloc(size, sizeof(*q->buffer_of));
     q->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -387,9 +338,9 @@ static int port_setup(struct traffic *t, unsigned index, uint8_t **rings, uint32
         return -ENOMEM;
     ring->fd = -1;
     port->ring = ring;
-    r = queue_setup(&ring->rx, port->spec->queue_size, rings);
+    r = queue_setup(&ring->rx, port->spec, rings);
     if (r == 0)
-        r = queue_setup(&ring->tx, port->spec->queue_size, rings);
+        r = queue_setup(&ring->tx, port->spec, rings);
     if (r == 0)
         r = fifo_fill(&ring->rx_free, *next, config->pool);
     if (r == 0)
@@ -409,7 +360,8 @@ static int port_connect(struct port *port, double deadline)
 {
     const struct port_spec *spec = port->spec;
     struct ring_port *ring = port->ring;
-    uint64_t wanted = (spec->mrg ? VIRTIO_NET_F_MRG_BIT : 0) | (spec->in_order ? VIRTIO_F_IN_ORDER_BIT : 0);
+    uint64_t wanted = (spec->mrg ? VIRTIO_NET_F_MRG_BIT : 0) | (spec->in_order ? VIRTIO_F_IN_ORDER_BIT : 0) |
+                      (spec->packed ? VIRTIO_F_RING_PACKED_BIT : 0);
     struct front_queue queues[FRONT_QUEUES];
 
     ring->fd = front_connect(spec->name, spec->target, spec->server, deadline);
@@ -417,7 +369,8 @@ static int port_connect(struct port *port, double deadline)
         return ring->fd;
     for (unsigned i = 0; i < FRONT_QUEUES; i++) {
         const struct queue *q = i == 0 ? &ring->rx : &ring->tx;
-        queues[i] = (struct front_queue){q->desc, q->avail, q->used, q->size, q->kick, q->call};
+        queues[i] =
+            (struct front_queue){q->desc, q->avail, q->used, q->size, q->packed ? 1u << 15 : 0, q->kick, q->call};
     }
     receive_refill(ring);
     return front_start(ring->fd, spec->name, wanted, &ring->features, &memory.shared, queues);
