@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
@@ -162,7 +163,20 @@ static int find_packed_place(struct attachment *attachment, unsigned ring, int32
     return 0;
 }
 
-static int load_ring(struct attachment *attachment, unsigned ring, bool enabled, int32_t known, char *reason,
+// The guest's address of a place in its memory.
+static uint64_t guest_address(const struct guest_memory *memory, const void *place)
+{
+    for (uint32_t i = 0; i < memory->count; i++) {
+        const struct guest_region *region = &memory->regions[i];
+        uint64_t guest = (uint64_t)(uintptr_t)place - region->offset;
+
+        if (guest - region->guest < region->size)
+            return guest;
+    }
+    return 0;
+}
+
+static int load_ring(struct attachment *attachment, unsigned ring, const struct attachment_config *config, char *reason,
                      size_t reason_size)
 {
     struct virtqueue *vq = attachment_ring(attachment, ring);
@@ -213,13 +227,16 @@ static int load_ring(struct attachment *attachment, unsigned ring, bool enabled,
     vq->mergeable = features & (1ULL << VIRTIO_NET_F_MRG_RXBUF);
     vq->offloads = ring % 2 == 0 ? offload_to_guest(features) : offload_from_guest(features);
     vq->in_order = features & (1ULL << VIRTIO_F_IN_ORDER);
-    vq->enabled = enabled;
+    vq->enabled = config->enabled[ring];
+    vq->log = attachment->log.bits != NULL ? &attachment->log : NULL;
+    vq->used_size = vq->packed ? 4 : 6 + 8 * (uint32_t)vring.size;
+    vq->used_log = config->used_log[ring] != UINT64_MAX ? config->used_log[ring] : guest_address(memory, vring.used);
     if (rte_vhost_get_vring_base(attachment->vid, ring, &vq->last_avail, &vq->last_used) != 0) {
         snprintf(reason, reason_size, "ring %u has no index yet", ring);
         return -EAGAIN;
     }
     if (vq->packed) {
-        int err = find_packed_place(attachment, ring, known, reason, reason_size);
+        int err = find_packed_place(attachment, ring, config->known[ring], reason, reason_size);
 
         if (err != 0)
             return err;
@@ -252,11 +269,42 @@ static int watch_memory(struct attachment *attachment, char *reason, size_t reas
             return -ENOSPC;
         }
     }
+    if (attachment->log.bits != NULL) {
+        int *watch = &attachment->watches[GUEST_MEMORY_REGIONS];
+
+        *watch = sigbus_watch(attachment->log.bits, attachment->log.size, memory_is_gone, attachment);
+        if (*watch < 0) {
+            snprintf(reason, reason_size, "too many regions of guests' memory in all");
+            return -ENOSPC;
+        }
+    }
     return 0;
 }
 
-struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled,
-                                     const int32_t *known, char *reason, size_t reason_size)
+// Writes are logged while the driver's features say so (VHOST_F_LOG_ALL is in
+// them, though no driver knows it) and there is a log.
+static void take_log(struct attachment *attachment, const struct guest_log *log)
+{
+    uint64_t end = 0;
+
+    if (log == NULL || log->bits == NULL || !(attachment->features & 1ULL << VHOST_F_LOG_ALL))
+        return;
+    attachment->log = *log;
+    for (uint32_t i = 0; i < attachment->memory.count; i++) {
+        const struct guest_region *region = &attachment->memory.regions[i];
+
+        if (region->guest + (region->size - 1) > end)
+            end = region->guest + (region->size - 1);
+    }
+    if (end / GUEST_LOG_PAGE / 8 >= log->size)
+        eal_log_limited(LOG_LEVEL_WARNING, attachment->vif->slot, "log",
+                        "vif %s: the front end's dirty log ends before the guest's memory; what is written behind "
+                        "its end will be missing after the migration",
+                        attachment->vif->name);
+}
+
+struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs,
+                                     const struct attachment_config *config, char *reason, size_t reason_size)
 {
     size_t size = (sizeof(struct attachment) + 63) / 64 * 64;
     struct attachment *attachment = aligned_alloc(64, size);
@@ -270,15 +318,17 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
     attachment->vid = vid;
     attachment->vif = vif;
     attachment->queue_pairs = queue_pairs;
-    for (unsigned i = 0; i < GUEST_MEMORY_REGIONS; i++)
+    for (unsigned i = 0; i <= GUEST_MEMORY_REGIONS; i++)
         attachment->watches[i] = -1;
     for (unsigned ring = 0; ring < 2u * queue_pairs; ring++)
         attachment_ring(attachment, ring)->kick_fd = attachment_ring(attachment, ring)->call_fd = -1;
     err = load_memory(&attachment->memory, vid, reason, reason_size);
     if (err == 0 && rte_vhost_get_negotiated_features(vid, &attachment->features) != 0)
         err = -EINVAL;
+    if (err == 0)
+        take_log(attachment, config->log);
     for (unsigned ring = 0; ring < 2u * queue_pairs && err == 0; ring++)
-        err = load_ring(attachment, ring, enabled[ring], known[ring], reason, reason_size);
+        err = load_ring(attachment, ring, config, reason, reason_size);
     if (err == 0)
         err = watch_memory(attachment, reason, reason_size);
     if (err != 0) {
@@ -304,7 +354,7 @@ void attachment_push(const struct attachment *attachment, int32_t *known)
 
 void attachment_free(struct attachment *attachment)
 {
-    for (unsigned i = 0; i < GUEST_MEMORY_REGIONS; i++) {
+    for (unsigned i = 0; i <= GUEST_MEMORY_REGIONS; i++) {
         if (attachment->watches[i] >= 0)
             sigbus_unwatch(attachment->watches[i]);
     }

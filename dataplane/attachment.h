@@ -11,6 +11,7 @@
 // belongs to one worker at a time: of a queue from the guest the worker that
 // polls the vif, of a queue to the guest the holder of the txq's lock.
 
+#include "guest_log.h"
 #include "guest_memory.h"
 #include "vif.h"
 #include "virtqueue.h"
@@ -19,6 +20,9 @@ struct attachment {
     struct guest_memory memory;
     uint64_t features; // negotiated virtio features
     uint16_t queue_pairs;
+    // An announcement waits to be sent in the guest's name, before its own
+    // frames; written by the worker that polls queue 0.
+    bool announce;
     struct {
         struct virtqueue from_guest; // the guest's transmitq: we receive here
         struct virtqueue to_guest;   // the guest's receiveq: we transmit here
@@ -26,19 +30,27 @@ struct attachment {
 
     // Cold: the library's side.
     int vid;
-    int watches[GUEST_MEMORY_REGIONS]; // handles of sigbus.h
+    int watches[GUEST_MEMORY_REGIONS + 1]; // handles of sigbus.h; the last: of the log
     struct vif *vif;
+    struct guest_log log; // while the guest is being migrated; the mapping is the connection's
+    uint8_t announcement[LIMIT_FRAME_WIRE_MIN];
+};
+
+// What the callbacks know of a connection and the library doesn't tell.
+struct attachment_config {
+    const bool *enabled;         // by ring: the front end wants it processed
+    const int32_t *known;        // by packed ring: what attachment_push told last; -1: nothing
+    const uint64_t *used_log;    // by ring: where its used ring is logged; UINT64_MAX: where it lies
+    const struct guest_log *log; // NULL: none
 };
 
 // Makes an attachment of what the library holds for the connection vid, for
-// the first queue_pairs of its pairs; enabled says of each ring (2 × pair: to
-// the guest, 2 × pair + 1: from it) whether the front end wants it processed.
-// known: of each packed ring what attachment_push told last, -1 for nothing. A
-// memory table must be there. The caller owns it: attachment_free. Returns NULL
-// with why in reason (size bytes), for the vif's state. A packed ring whose
-// place can't be told is broken from the start.
-struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs, const bool *enabled,
-                                     const int32_t *known, char *reason, size_t reason_size);
+// the first queue_pairs of its pairs. Rings are numbered 2 × pair: to the guest,
+// 2 × pair + 1: from it. A memory table must be there. The caller owns it:
+// attachment_free. Returns NULL with why in reason (size bytes), for the vif's
+// state. A packed ring whose place can't be told is broken from the start.
+struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs,
+                                     const struct attachment_config *config, char *reason, size_t reason_size);
 
 // Tells the library where the rings stand, so that it tells the guest; of packed
 // rings that is noted in known. No worker uses the attachment any more.

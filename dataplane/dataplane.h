@@ -134,6 +134,7 @@ struct vif_count {
     uint64_t rx_missed; // an ethdev's own: its ring overflowed
     uint64_t rx_errors; // an ethdev's own
     uint64_t notified;  // interrupts sent to the guest
+    uint64_t announced; // frames sent in the guest's name after its migration (RARP); in received, too
     uint64_t reconnects;
 };
 

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { WATCHES = LIMIT_VHOST * 8 }; // 8 regions a guest
+enum { WATCHES = LIMIT_VHOST * 9 }; // 8 regions and a dirty log a guest
 
 // Written under the lock; read by the handler, which must not take one. sequence
 // is odd while the others change, so the handler never acts on a mixture.

@@ -11,14 +11,15 @@
 
 // The library handles more than this, whatever was negotiated: in-flight
 // tables whose counts it believes, post-copy that lets a front end stop us at
-// any memory access, IOTLB updates, a dirty log. What we don't offer doesn't
-// reach it.
+// any memory access, IOTLB updates. What we don't offer doesn't reach it, nor
+// does the dirty log, which is ours (guest_log.h).
 static const struct vhost_message_rule rules[] = {
     {REQUEST_GET_FEATURES, 0, RING_NONE, false, "GET_FEATURES"},
     {REQUEST_SET_FEATURES, 8, RING_NONE, true, "SET_FEATURES"},
     {REQUEST_SET_OWNER, 0, RING_NONE, false, "SET_OWNER"},
     {REQUEST_RESET_OWNER, 0, RING_NONE, true, "RESET_OWNER"},
     {REQUEST_SET_MEM_TABLE, 8, RING_NONE, true, "SET_MEM_TABLE"},
+    {REQUEST_SET_LOG_BASE, 16, RING_NONE, true, "SET_LOG_BASE"},
     {REQUEST_SET_VRING_NUM, 8, RING_IN_STATE, true, "SET_VRING_NUM"},
     {REQUEST_SET_VRING_ADDR, 40, RING_IN_ADDR, true, "SET_VRING_ADDR"},
     {REQUEST_SET_VRING_BASE, 8, RING_IN_STATE, true, "SET_VRING_BASE"},
@@ -30,6 +31,7 @@ static const struct vhost_message_rule rules[] = {
     {REQUEST_SET_PROTOCOL_FEATURES, 8, RING_NONE, false, "SET_PROTOCOL_FEATURES"},
     {REQUEST_GET_QUEUE_NUM, 0, RING_NONE, false, "GET_QUEUE_NUM"},
     {REQUEST_SET_VRING_ENABLE, 8, RING_IN_STATE, true, "SET_VRING_ENABLE"},
+    {REQUEST_SEND_RARP, 8, RING_NONE, true, "SEND_RARP"},
     {REQUEST_SET_STATUS, 8, RING_NONE, false, "SET_STATUS"},
     {REQUEST_GET_STATUS, 0, RING_NONE, false, "GET_STATUS"},
 };
@@ -114,6 +116,22 @@ static bool read_descriptors(const void *context, struct descriptors *copy)
             return false;
     }
     return true;
+}
+
+int vhost_message_take(void *context)
+{
+    const uint32_t no_payload = 0;
+    struct descriptors copy;
+    int fd;
+
+    if (!read_descriptors(context, &copy) || copy.count != 1)
+        return -1;
+    fd = copy.fds[0];
+    copy.fds[0] = -1;
+    copy.count = 0;
+    memcpy((char *)context + MESSAGE_HEADER + PAYLOAD_SIZE, &copy, sizeof(copy));
+    memcpy((char *)context + offsetof(struct vhost_message, size), &no_payload, sizeof(no_payload));
+    return fd;
 }
 
 void vhost_message_close(void *context)

@@ -18,6 +18,7 @@ enum vhost_request {
     REQUEST_SET_OWNER = 3,
     REQUEST_RESET_OWNER = 4,
     REQUEST_SET_MEM_TABLE = 5,
+    REQUEST_SET_LOG_BASE = 6,
     REQUEST_SET_VRING_NUM = 8,
     REQUEST_SET_VRING_ADDR = 9,
     REQUEST_SET_VRING_BASE = 10,
@@ -29,6 +30,7 @@ enum vhost_request {
     REQUEST_SET_PROTOCOL_FEATURES = 16,
     REQUEST_GET_QUEUE_NUM = 17,
     REQUEST_SET_VRING_ENABLE = 18,
+    REQUEST_SEND_RARP = 19,
     REQUEST_SET_STATUS = 39,
     REQUEST_GET_STATUS = 40,
 };
@@ -41,6 +43,10 @@ struct vhost_message {
         uint64_t u64;
         struct vhost_vring_state state;
         struct vhost_vring_addr addr;
+        struct {
+            uint64_t size, offset;
+        } log;
+        uint8_t mac[6];
     } payload;
 } __attribute__((packed));
 
@@ -66,6 +72,11 @@ unsigned vhost_message_ring(const struct vhost_message *message, const struct vh
 // unmaps the old ones first, and when it fails at a new one it loses that one's
 // descriptor, again with each message. context: what its handler got.
 bool vhost_message_can_map(const void *context);
+
+// Takes the one file descriptor that came with a message that we handle in the
+// library's place. It is the caller's. Returns -1 if there isn't just one. Turns
+// the message into a reply without payload.
+int vhost_message_take(void *context);
 
 // Closes the file descriptors that came with a message that we refuse: the
 // library leaves that to the one who refuses. context: what its handler got.

@@ -260,6 +260,13 @@ int vhost_socket_guard(const char *path, bool server)
     return found;
 }
 
+bool vhost_socket_is_stuck(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+
+    return poll(&poll_fd, 1, 0) == 0;
+}
+
 bool vhost_socket_hung_up(int fd)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLRDHUP};

@@ -34,6 +34,10 @@ bool vhost_socket_is_bound(const char *path);
 // that serves all of them. Returns it (the library's: don't close), or -1.
 int vhost_socket_guard(const char *path, bool server);
 
+// True if the other end of a connection has left so many replies unread that
+// there is hardly room for another.
+bool vhost_socket_is_stuck(int fd);
+
 // True if the other end of a connection is gone.
 bool vhost_socket_hung_up(int fd);
 

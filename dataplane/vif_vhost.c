@@ -65,6 +65,32 @@ static enum transmit_stop stop_reason(struct vif *vif)
     return link == VIF_LINK_PAUSED || link == VIF_LINK_UP ? TRANSMIT_PAUSED : TRANSMIT_DOWN;
 }
 
+// A burst of one frame that isn't the guest's own: the announcement of its
+// address. It goes the way of all its frames, and stays until it was taken.
+static uint16_t receive_announcement(struct vif *vif, struct attachment *attachment, struct burst *burst)
+{
+    burst->count = 1;
+    burst->segment_count = 0;
+    burst->owned = burst->keep = false;
+    burst->offloads = 0;
+    burst->frames[0] = (struct frame){.mbuf = NULL};
+    frame_set_single(&burst->frames[0], attachment->announcement, sizeof(attachment->announcement));
+    queue_of(vif, 0)->receiving = attachment;
+    queue_of(vif, 0)->announcing = true;
+    return 1;
+}
+
+static void complete_announcement(struct vif *vif, uint16_t taken)
+{
+    struct vif_vhost *vhost = vif->private;
+
+    vhost->queues[0].announcing = false;
+    if (taken == 0)
+        return;
+    vhost->queues[0].receiving->announce = false;
+    counter_add(&vhost->announced, 1);
+}
+
 static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
 {
     struct attachment *attachment = attachment_load(vif);
@@ -74,6 +100,8 @@ static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
     burst->count = 0;
     if (unlikely(vq == NULL))
         return 0;
+    if (unlikely(attachment->announce) && queue == 0)
+        return receive_announcement(vif, attachment, burst);
     count = virtqueue_receive(vq, burst, vif->rxq[queue].discarded);
     if (count > 0)
         queue_of(vif, queue)->receiving = attachment;
@@ -83,7 +111,12 @@ static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
 
 static void complete(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t taken)
 {
-    virtqueue_complete(&queue_of(vif, queue)->receiving->queues[queue].from_guest, burst, taken);
+    struct vif_vhost_queue *from = queue_of(vif, queue);
+
+    if (unlikely(from->announcing))
+        complete_announcement(vif, taken);
+    else
+        virtqueue_complete(&from->receiving->queues[queue].from_guest, burst, taken);
 }
 
 static uint16_t transmit(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
@@ -143,10 +176,13 @@ static void flush(struct vif *vif, uint16_t queue)
 
 static bool arm(struct vif *vif, uint16_t queue)
 {
-    struct virtqueue *vq = from_guest(attachment_load(vif), queue);
+    struct attachment *attachment = attachment_load(vif);
+    struct virtqueue *vq = from_guest(attachment, queue);
 
     // Without a ring there is nothing to come; an attach rings the bell.
-    return vq == NULL || virtqueue_arm(vq);
+    if (vq == NULL)
+        return true;
+    return !(queue == 0 && attachment->announce) && virtqueue_arm(vq);
 }
 
 static void disarm(struct vif *vif, uint16_t queue)

@@ -52,6 +52,10 @@ struct vif_vhost {
     const char *pending; // the message that is being handled, if it changes the device; static
     const char *failed;  // one that failed, since the last SET_MEM_TABLE; static
     uint64_t connections;
+    struct guest_log log;                  // the connection's, if it has set one
+    uint64_t used_log[2 * VIF_QUEUES_MAX]; // by ring: where its used ring is logged; UINT64_MAX: where it lies
+    bool announce;                         // the guest's address is still to be announced
+    uint8_t announce_mac[6];
     bool enabled[2 * VIF_QUEUES_MAX];       // by ring
     const char *broken[2 * VIF_QUEUES_MAX]; // by ring: why it was stopped; until the driver resets it
     int32_t known[2 * VIF_QUEUES_MAX];      // by ring: where a packed one stood at the last detach; -1: not known
@@ -59,13 +63,15 @@ struct vif_vhost {
     // What other threads may read of the attachment (vif_read_state).
     pthread_mutex_t lock;
     struct attachment *attached;
-    bool memory_empty;   // nothing but zeros where a guest has something
-    uint64_t bad_chains; // of receive buffers, in attachments that are gone
+    _Atomic uint64_t announced; // frames sent in the guest's name; the worker's that polls queue 0
+    bool memory_empty;          // nothing but zeros where a guest has something
+    uint64_t bad_chains;        // of receive buffers, in attachments that are gone
 
     // receiving, sending: what the owner of a queue uses from one call to the
     // next that belongs to it; the memory stays until the worker's loop is over.
     struct vif_vhost_queue {
         _Alignas(64) struct attachment *receiving; // receive → complete; the polling worker's
+        bool announcing;                           // the same: what was received is an announcement
         struct vhost_wake from_guest;
         _Alignas(64) struct attachment *sending; // transmit → flush; under the txq's lock
         struct vhost_wake to_guest;

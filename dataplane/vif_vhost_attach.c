@@ -7,6 +7,8 @@
 #include "guest_call.h"
 #include "vif_vhost.h"
 
+#include <string.h>
+
 // Wakes the guest on both rings of each pair: it may have been told nothing of
 // what it got just before a detach, and the engine has forgotten what it
 // signalled.
@@ -89,9 +91,35 @@ static bool all_enabled(const struct vif_vhost *vhost, uint16_t queue_pairs)
     return true;
 }
 
+// "I am here", from the guest's address to everyone: a reverse ARP request for
+// itself (RFC 903), which switches learn from and nobody answers.
+static void write_announcement(struct attachment *attachment, const uint8_t mac[6])
+{
+    static const uint8_t request[] = {
+        0x80, 0x35,             // EtherType
+        0,    1,    8, 0, 6, 4, // Ethernet addresses, for IPv4 ones
+        0,    3,                // "request reverse"
+    };
+    uint8_t *frame = attachment->announcement;
+
+    memset(frame, 0, sizeof(attachment->announcement));
+    memset(frame, 0xff, 6);
+    memcpy(frame + 6, mac, 6);
+    memcpy(frame + 12, request, sizeof(request));
+    memcpy(frame + 22, mac, 6); // whose: sender and target
+    memcpy(frame + 32, mac, 6);
+    attachment->announce = true;
+}
+
 void vif_vhost_attach(struct vif_vhost *vhost)
 {
     struct vif *vif = vhost->vif;
+    const struct attachment_config config = {
+        .enabled = vhost->enabled,
+        .known = vhost->known,
+        .used_log = vhost->used_log,
+        .log = &vhost->log,
+    };
     struct attachment *attachment;
     char reason[LIMIT_REASON_LEN + 1];
     const char *broken;
@@ -100,8 +128,7 @@ void vif_vhost_attach(struct vif_vhost *vhost)
         vif_vhost_explain(vhost);
         return;
     }
-    attachment =
-        attachment_create(vif, vhost->vid, vif->queue_count, vhost->enabled, vhost->known, reason, sizeof(reason));
+    attachment = attachment_create(vif, vhost->vid, vif->queue_count, &config, reason, sizeof(reason));
     if (attachment == NULL) {
         vif_set_link(vif, VIF_LINK_DOWN, "%s", reason);
         return;
@@ -113,6 +140,8 @@ void vif_vhost_attach(struct vif_vhost *vhost)
         return;
     }
     broken = restore_broken(vhost, attachment);
+    if (vhost->announce)
+        write_announcement(attachment, vhost->announce_mac);
     pthread_mutex_lock(&vhost->lock);
     vhost->attached = attachment;
     pthread_mutex_unlock(&vhost->lock);
@@ -138,6 +167,8 @@ void vif_vhost_detach(struct vif_vhost *vhost)
     publish_quiesce();
     for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++)
         vhost->broken[ring] = atomic_load_explicit(&attachment_ring(attachment, ring)->broken, memory_order_relaxed);
+    if (vhost->announce)
+        vhost->announce = attachment->announce;
     attachment_push(attachment, vhost->known);
     pthread_mutex_lock(&vhost->lock);
     vhost->attached = NULL;

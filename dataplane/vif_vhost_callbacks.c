@@ -17,9 +17,12 @@
 #include "vhost_socket.h"
 #include "vif_vhost.h"
 
+#include <errno.h>
 #include <rte_vhost.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 // The library gives connections numbers below this (RTE_MAX_VHOST_DEVICE).
 enum { VIDS = 1024 };
@@ -57,6 +60,10 @@ static void disown(struct vif_vhost *vhost)
     vhost->pending = vhost->failed = NULL;
     memset(vhost->enabled, 0, sizeof(vhost->enabled));
     memset(vhost->broken, 0, sizeof(vhost->broken));
+    // No attachment: no worker uses it.
+    guest_log_unmap(&vhost->log);
+    memset(vhost->used_log, 0xff, sizeof(vhost->used_log));
+    vhost->announce = false;
 }
 
 static void drop_connection(struct vif_vhost *vhost)
@@ -144,6 +151,14 @@ static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
         vhost->memory = true;
         vhost->failed = NULL;
         break;
+    case REQUEST_SET_VRING_ADDR:
+        vhost->used_log[message->payload.addr.index] =
+            message->payload.addr.flags & 1u << VHOST_VRING_F_LOG ? message->payload.addr.log_guest_addr : UINT64_MAX;
+        break;
+    case REQUEST_SEND_RARP:
+        vhost->announce = true;
+        memcpy(vhost->announce_mac, message->payload.mac, sizeof(vhost->announce_mac));
+        break;
     case REQUEST_SET_VRING_BASE:
         vhost->broken[message->payload.state.index] = NULL;
         break;
@@ -170,8 +185,16 @@ static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
 static const struct vhost_message_rule *judge(const struct vif_vhost *vhost, const struct vhost_message *message,
                                               const void *context, char *reason, size_t reason_size)
 {
-    const struct vhost_message_rule *rule =
-        vhost_message_check(message, 2u * vhost->vif->queue_count, reason, reason_size);
+    const struct vhost_message_rule *rule;
+
+    // Each reply would hold up the library's thread until its timeout, and the
+    // front ends of all other vifs with it. Closing is the library's.
+    if (vhost->connection_fd >= 0 && vhost_socket_is_stuck(vhost->connection_fd)) {
+        shutdown(vhost->connection_fd, SHUT_RDWR);
+        snprintf(reason, reason_size, "it reads no replies");
+        return NULL;
+    }
+    rule = vhost_message_check(message, 2u * vhost->vif->queue_count, reason, reason_size);
 
     if (rule != NULL && rule->request == REQUEST_SET_MEM_TABLE && !vhost_message_can_map(context)) {
         snprintf(reason, reason_size, "%s with a region that can't be mapped", rule->name);
@@ -201,12 +224,36 @@ static void prepare(struct vif_vhost *vhost, const struct vhost_message_rule *ru
     }
 }
 
+// Handles a SET_LOG_BASE: the library would take an offset and write beyond its
+// mapping. Nothing is changed if it is refused.
+static int set_log(struct vif_vhost *vhost, const struct vhost_message_rule *rule, const struct vhost_message *message,
+                   void *context, char *reason, size_t reason_size)
+{
+    struct guest_log log = {NULL, 0};
+    int fd = vhost_message_take(context);
+    int err;
+
+    if (fd < 0) {
+        snprintf(reason, reason_size, "%s needs one file descriptor", rule->name);
+        return -EINVAL;
+    }
+    err = guest_log_map(&log, fd, message->payload.log.size, message->payload.log.offset, reason, reason_size);
+    close(fd);
+    if (err != 0)
+        return err;
+    prepare(vhost, rule);
+    guest_log_unmap(&vhost->log);
+    vhost->log = log;
+    return 0;
+}
+
 // Called before the library handles a message.
 static enum rte_vhost_msg_result before_message(int vid, void *context)
 {
     struct vif_vhost *vhost = enter(vid);
     const struct vhost_message_rule *rule = NULL;
     struct vhost_message message;
+    bool handled = false;
     char reason[128];
 
     sigbus_tolerate();
@@ -214,13 +261,19 @@ static enum rte_vhost_msg_result before_message(int vid, void *context)
     memcpy(&message, context, sizeof(message));
     if (vhost != NULL) { // NULL: of a connection that was superseded
         rule = judge(vhost, &message, context, reason, sizeof(reason));
+        if (rule != NULL && rule->request == REQUEST_SET_LOG_BASE) {
+            handled = set_log(vhost, rule, &message, context, reason, sizeof(reason)) == 0;
+            rule = handled ? rule : NULL;
+        } else if (rule != NULL && rule->changes) {
+            prepare(vhost, rule);
+        }
         if (rule == NULL)
             eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "message",
                             "vif %s: the front end's message is refused: %s", vhost->vif->name, reason);
-        else if (rule->changes)
-            prepare(vhost, rule);
         leave(vhost);
     }
+    if (handled)
+        return RTE_VHOST_MSG_RESULT_REPLY;
     if (rule != NULL)
         return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
     vhost_message_close(context);

@@ -8,6 +8,7 @@
 #include "vif_vhost.h"
 
 #include <errno.h>
+#include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
@@ -17,16 +18,18 @@
 #include <string.h>
 
 // What is offered. All else is taken off what the library would offer: several
-// queue pairs, offloads, the dirty log. GUEST_ANNOUNCE
-// comes with live migration. (rte_vhost_driver_set_features would change the
-// library's idea of when a device is ready.)
-static const uint64_t virtio_features = 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_ANY_LAYOUT |
-                                        1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_RING_F_INDIRECT_DESC |
-                                        1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_F_IN_ORDER |
-                                        1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES;
+// queue pairs, offloads. Without GUEST_ANNOUNCE QEMU has us announce a guest
+// after its migration (SEND_RARP): that is counted and needs nothing of the
+// guest. (rte_vhost_driver_set_features would change the library's idea of when
+// a device is ready.)
+static const uint64_t virtio_features =
+    1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_ANY_LAYOUT | 1ULL << VIRTIO_NET_F_MRG_RXBUF |
+    1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_F_IN_ORDER |
+    1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | 1ULL << VHOST_F_LOG_ALL;
 // Without MQ a front end has one pair.
-static const uint64_t protocol_features = 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK | 1ULL
-                                                                                        << VHOST_USER_PROTOCOL_F_STATUS;
+static const uint64_t protocol_features = 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK |
+                                          1ULL << VHOST_USER_PROTOCOL_F_STATUS |
+                                          1ULL << VHOST_USER_PROTOCOL_F_LOG_SHMFD | 1ULL << VHOST_USER_PROTOCOL_F_RARP;
 
 static LIST_HEAD(, vif_vhost) all = LIST_HEAD_INITIALIZER(all);
 static unsigned all_count, server_count;
@@ -145,6 +148,7 @@ static struct vif_vhost *vhost_new(struct vif *vif, bool server)
     vhost->connection_fd = -1;
     for (unsigned ring = 0; ring < 2 * VIF_QUEUES_MAX; ring++)
         vhost->known[ring] = -1;
+    memset(vhost->used_log, 0xff, sizeof(vhost->used_log));
     pthread_mutex_init(&vhost->lock, NULL);
     pthread_mutex_init(&vhost->calling, NULL);
     for (unsigned pair = 0; pair < vif->queue_count; pair++) {
@@ -284,6 +288,7 @@ void vif_vhost_read_count(struct vif *vif, struct vif_count *count)
 {
     struct vif_vhost *vhost = vif->private;
 
+    count->announced += counter_read(&vhost->announced);
     pthread_mutex_lock(&vhost->lock);
     count->discarded[VIF_DISCARD_BAD_CHAIN] += vhost->bad_chains;
     for (unsigned pair = 0; vhost->attached != NULL && pair < vhost->attached->queue_pairs; pair++)

@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct guest_log;
+
 struct virtqueue {
     // Immutable while attached. Host addresses in guest memory, each checked
     // for its full length: desc 16 × size; avail 6 + 2 × size; used 6 + 8 × size bytes.
@@ -37,13 +39,14 @@ struct virtqueue {
         };
     };
     const struct guest_memory *memory;
-    uint16_t size;   // entries; 1 … 32768; a power of 2 if split
-    bool packed;     // VIRTIO_F_RING_PACKED
-    bool in_order;   // VIRTIO_F_IN_ORDER
-    uint8_t hdr_len; // bytes of virtio_net_hdr: 12, or 10 without VERSION_1 and MRG_RXBUF
-    bool event_idx;  // VIRTIO_RING_F_EVENT_IDX
-    bool indirect;   // VIRTIO_RING_F_INDIRECT_DESC
-    bool mergeable;  // VIRTIO_NET_F_MRG_RXBUF
+    const struct guest_log *log; // of a live migration; NULL: writes needn't be logged
+    uint16_t size;               // entries; 1 … 32768; a power of 2 if split
+    bool packed;                 // VIRTIO_F_RING_PACKED
+    bool in_order;               // VIRTIO_F_IN_ORDER
+    uint8_t hdr_len;             // bytes of virtio_net_hdr: 12, or 10 without VERSION_1 and MRG_RXBUF
+    bool event_idx;              // VIRTIO_RING_F_EVENT_IDX
+    bool indirect;               // VIRTIO_RING_F_INDIRECT_DESC
+    bool mergeable;              // VIRTIO_NET_F_MRG_RXBUF
     // enum offload, negotiated: what the guest's frames may leave undone (of a
     // ring from it; 0: its headers aren't read), or what it takes (of one to it).
     uint8_t offloads;
@@ -70,6 +73,11 @@ struct virtqueue {
     // Why the queue is stopped: its ring can't be what a driver writes.
     // Written once by the owner, read by any thread; static string, NULL: sound.
     _Atomic(const char *) broken;
+
+    // Immutable and cold: the bytes at used, and the guest address at which
+    // they are logged.
+    uint32_t used_size;
+    uint64_t used_log;
 };
 
 // Receives up to a burst of frames from the ring into views of guest memory.

@@ -16,7 +16,10 @@ static uint16_t used_event(const struct virtqueue *vq)
 
 static void avail_event_set(const struct virtqueue *vq, uint16_t index)
 {
-    __atomic_store_n((uint16_t *)(void *)&vq->used->ring[vq->size], index, __ATOMIC_RELAXED);
+    uint16_t *event = (uint16_t *)(void *)&vq->used->ring[vq->size];
+
+    __atomic_store_n(event, index, __ATOMIC_RELAXED);
+    virtqueue_log(vq, event, sizeof(*event));
 }
 
 bool virtqueue_split_notify(struct virtqueue *vq)
@@ -48,13 +51,19 @@ bool virtqueue_split_notify(struct virtqueue *vq)
     return true;
 }
 
+static void used_flags_set(const struct virtqueue *vq, uint16_t flags)
+{
+    __atomic_store_n(&vq->used->flags, flags, __ATOMIC_RELAXED);
+    virtqueue_log(vq, &vq->used->flags, sizeof(vq->used->flags));
+}
+
 bool virtqueue_split_arm(struct virtqueue *vq)
 {
     vq->armed = true;
     if (vq->event_idx)
         avail_event_set(vq, vq->last_avail);
     else
-        __atomic_store_n(&vq->used->flags, 0, __ATOMIC_RELAXED);
+        used_flags_set(vq, 0);
     // Our store of the wish to be notified may not move below this load of
     // avail->idx: the driver stores avail->idx, fences, and looks at our wish.
     // Without the fence it could see no wish and we no frame: the queue would
@@ -72,5 +81,5 @@ void virtqueue_split_disarm(struct virtqueue *vq)
     // With event_idx a stale avail_event behind us does it: the driver
     // notifies once in 65,536 buffers.
     if (!vq->event_idx)
-        __atomic_store_n(&vq->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
+        used_flags_set(vq, VRING_USED_F_NO_NOTIFY);
 }

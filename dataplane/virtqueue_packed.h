@@ -11,6 +11,7 @@
 // to them is one load or store: none is seen half changed.
 
 #include "virtqueue_access.h"
+#include "virtqueue_log.h"
 
 enum {
     // No driver may make longer chains than the device allows (virtio 1.2,
@@ -142,6 +143,8 @@ static inline void virtqueue_packed_publish(struct virtqueue *vq, const struct v
         wrap = !wrap;
     }
     __atomic_store_n((uint64_t *)(void *)&vq->ring[vq->next].len, first, __ATOMIC_RELEASE);
+    if (unlikely(vq->log != NULL))
+        virtqueue_log_ring(vq, vq->next, batch->descs);
     vq->next = (uint16_t)index;
     vq->wrap = wrap;
     vq->unsignalled += batch->descs;

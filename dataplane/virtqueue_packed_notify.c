@@ -10,6 +10,7 @@
 static void device_event_set(const struct virtqueue *vq, uint16_t off_wrap, uint16_t flags)
 {
     __atomic_store_n((uint32_t *)(void *)vq->device_event, (uint32_t)flags << 16 | off_wrap, __ATOMIC_RELAXED);
+    virtqueue_log(vq, vq->device_event, sizeof(*vq->device_event));
 }
 
 // True if the driver wants to hear of the `used` descriptors before vq->next.

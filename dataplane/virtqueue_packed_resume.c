@@ -183,6 +183,7 @@ static bool finish(const struct virtqueue *vq, struct place place, bool to_guest
     }
     used = virtqueue_packed_used_word(virtqueue_packed_id(word), len, place.wrap);
     __atomic_store_n((uint64_t *)(void *)&vq->ring[place.next].len, used, __ATOMIC_RELEASE);
+    virtqueue_log(vq, &vq->ring[place.next].len, sizeof(used));
     return true;
 }
 

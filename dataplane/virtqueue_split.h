@@ -6,6 +6,7 @@
 // (virtio 1.2, 2.7). Every access to guest memory here is one load or store.
 
 #include "virtqueue_access.h"
+#include "virtqueue_log.h"
 
 // How many chains the guest has made available and we haven't taken; at most
 // size. The acquire pairs with the driver's barrier before its store of idx:
@@ -41,6 +42,8 @@ static inline void virtqueue_split_publish(struct virtqueue *vq, uint16_t count)
 {
     vq->last_used += count;
     __atomic_store_n(&vq->used->idx, vq->last_used, __ATOMIC_RELEASE);
+    if (unlikely(vq->log != NULL))
+        virtqueue_log_used(vq, count);
 }
 
 // Where the descriptors of a chain stand: in the ring's table or in an

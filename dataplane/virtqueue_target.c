@@ -250,6 +250,10 @@ static void writer_open(struct writer *writer, const struct placement *placement
 
 static void placement_use(const struct placement *placement, struct target *target)
 {
+    if (unlikely(target->vq->log != NULL)) {
+        for (uint16_t i = 0; i < placement->piece_count; i++)
+            virtqueue_log_write(target->vq, placement->pieces[i].host, placement->pieces[i].len);
+    }
     for (uint16_t i = 0; i < placement->chain_count; i++)
         target_use(target, target->vq->packed, placement->chains[i].id, placement->chains[i].len,
                    placement->chains[i].chain_len);

@@ -57,7 +57,8 @@ static inline void target_open_split(struct target *target, struct virtqueue *vq
                                      uint16_t want)
 {
     target->room = virtqueue_split_waiting(vq);
-    target->prepared = target->room < want ? target->room : want;
+    // While writes are logged no buffer is plain: the other way knows its pieces.
+    target->prepared = unlikely(vq->log != NULL) ? 0 : target->room < want ? target->room : want;
     for (uint16_t i = 0; i < target->prepared; i++) {
         uint16_t head = virtqueue_avail(vq, vq->last_avail + i);
 
@@ -84,6 +85,10 @@ static inline void target_open_packed(struct target *target, struct virtqueue *v
     virtqueue_packed_begin(&target->batch);
     target->room = want < vq->size ? TARGET_ROOM_UNKNOWN : vq->size;
     target->prepared = 0;
+    if (unlikely(vq->log != NULL)) { // see target_open_split
+        target->room = TARGET_ROOM_UNKNOWN;
+        return;
+    }
     virtqueue_packed_prefetch(vq, limit);
     for (uint32_t i = 0; i < limit; i++) {
         struct target_slot *slot = &target->slots[i];

@@ -45,6 +45,9 @@ enum patchbay_limit {
     // full burst of good frames costs (tests/path/test_fair.c).
     LIMIT_BURST_DESCRIPTORS = 256,
 
+    // Live migration.
+    LIMIT_DIRTY_LOG_BYTES = 1 << 30, // of 32 TiB of guest's addresses
+
     // API.
     LIMIT_REQUEST_BYTES = 1 << 20,
     LIMIT_REQUEST_DEPTH = 16,

@@ -29,6 +29,7 @@ HOT: dict[str, dict[str, str]] = {
     'virtqueue_split_receive.c': {},
     'virtqueue_split_transmit.c': {},
     'virtqueue_target.c': {},
+    'virtqueue_log.c': {},
     'virtqueue_notify.c': {},
     'guest_call.c': {
         'syscall': 'the interrupt that a guest asked for: io_submit, and io_getevents once in some; neither waits',

@@ -30,9 +30,11 @@ POSTCOPY_END, GET_INFLIGHT_FD, SET_INFLIGHT_FD, SET_STATUS, GET_STATUS = 30, 31,
 VERSION, REPLY, NEED_REPLY, NO_FD = 1, 4, 8, 0x100
 
 # Features.
+LOG_ALL = 1 << 26
 MRG_RXBUF, ANY_LAYOUT, INDIRECT_DESC, EVENT_IDX, PROTOCOL_FEATURES, VERSION_1 = (
     1 << 15, 1 << 27, 1 << 28, 1 << 29, 1 << 30, 1 << 32)
-PROTOCOL_REPLY_ACK, PROTOCOL_STATUS = 1 << 3, 1 << 16
+PROTOCOL_LOG_SHMFD, PROTOCOL_RARP, PROTOCOL_REPLY_ACK, PROTOCOL_STATUS = 1 << 1, 1 << 2, 1 << 3, 1 << 16
+PAGE = 4096
 RING_PACKED, IN_ORDER = 1 << 34, 1 << 35
 USUAL = MRG_RXBUF | INDIRECT_DESC | EVENT_IDX | PROTOCOL_FEATURES | VERSION_1
 
@@ -121,9 +123,9 @@ class Ring:
         self.next_avail = self.next_used = 0
         self.free = list(range(self.size - 1, -1, -1))
 
-    def address(self) -> bytes:
-        return struct.pack("<IIQQQQ", self.index, 0, USER_BASE + self.desc, USER_BASE + self.used,
-                           USER_BASE + self.avail, 0)
+    def address(self, log: bool = False) -> bytes:
+        return struct.pack("<IIQQQQ", self.index, int(log), USER_BASE + self.desc, USER_BASE + self.used,
+                           USER_BASE + self.avail, GUEST_BASE + self.used if log else 0)
 
 
 class PackedRing(Ring):
@@ -197,6 +199,24 @@ class PackedRing(Ring):
         if self.end.features & EVENT_IDX:
             self.end.write(self.avail, struct.pack("<HH", self.base, EVENT_DESC))
         return got
+
+
+class Log:
+    """A dirty log: a bit for each page of guest memory."""
+
+    def __init__(self, end: int) -> None:
+        """end: the first guest address beyond it."""
+        self.size = (end // PAGE + 7) // 8
+        self.fd = os.memfd_create("dirty-log", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, self.size)
+
+    def pages(self) -> set[int]:
+        """Guest addresses of the pages whose bits are set."""
+        bits = os.pread(self.fd, self.size, 0)
+        return {(8 * at + bit) * PAGE for at, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1}
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
 class FrontEnd:
@@ -344,7 +364,7 @@ class FrontEnd:
         offered = self.ask_u64(GET_FEATURES)
         self.features = self.wanted & offered
         if self.features & PROTOCOL_FEATURES:
-            self.protocol = self.ask_u64(GET_PROTOCOL_FEATURES) & PROTOCOL_REPLY_ACK
+            self.protocol = self.ask_u64(GET_PROTOCOL_FEATURES) & (PROTOCOL_REPLY_ACK | PROTOCOL_LOG_SHMFD | PROTOCOL_RARP)
             self.u64(SET_PROTOCOL_FEATURES, self.protocol)
         self.send(SET_OWNER)
         self.u64(SET_FEATURES, self.features)
@@ -383,6 +403,30 @@ class FrontEnd:
         """Stops the rings; returns the back end's indices."""
         return [struct.unpack("<II", self.ask(GET_VRING_BASE, struct.pack("<II", ring.index, 0)))[1]
                 for ring in self.rings]
+
+    # ---- live migration ----
+
+    def set_log(self, log: "Log", size: int | None = None, offset: int = 0) -> None:
+        self.send(SET_LOG_BASE, struct.pack("<QQ", log.size if size is None else size, offset), (log.fd,))
+        answer, flags, data = self.receive()
+        assert answer == SET_LOG_BASE and flags & REPLY and not data, (answer, flags, data)
+
+    def start_log(self, log: "Log") -> None:
+        """As QEMU does it when a migration begins."""
+        self.set_log(log)
+        self.log_features(True)
+
+    def log_features(self, on: bool) -> None:
+        self.features = self.features & ~LOG_ALL | (LOG_ALL if on else 0)
+        self.u64(SET_FEATURES, self.features)
+        for ring in self.rings:
+            self.send(SET_VRING_ADDR, ring.address(on))
+
+    def stop_log(self) -> None:
+        self.log_features(False)
+
+    def announce(self, mac: bytes) -> None:
+        self.send(SEND_RARP, mac + bytes(2))
 
     # ---- driver ----
 

@@ -7,7 +7,7 @@
 //   rm SLOT                             ok
 //   wires A:B[:MONITOR] …               ok; the whole table anew
 //   state SLOT                          state LINK PAIRS RX TX FEATURES REASON
-//   count SLOT                          count RECEIVED TRANSMITTED DISCARDED NOTIFIED RECONNECTS
+//   count SLOT                          count RECEIVED TRANSMITTED DISCARDED NOTIFIED RECONNECTS ANNOUNCED
 //   leg WIRE DIRECTION                  leg RECEIVED DELIVERED DROPPED TAPPED TAP-DROPPED
 //
 // Usage: vhost-host busy|adaptive
@@ -151,9 +151,10 @@ static void print_count(vif_slot slot)
     }
     for (int i = 0; i < VIF_DISCARD_REASON_COUNT; i++)
         discarded += count.discarded[i];
-    printf("count %llu %llu %llu %llu %llu\n", (unsigned long long)count.received.frames,
+    printf("count %llu %llu %llu %llu %llu %llu\n", (unsigned long long)count.received.frames,
            (unsigned long long)count.transmitted.frames, (unsigned long long)discarded,
-           (unsigned long long)count.notified, (unsigned long long)count.reconnects);
+           (unsigned long long)count.notified, (unsigned long long)count.reconnects,
+           (unsigned long long)count.announced);
 }
 
 static void print_leg(unsigned wire, unsigned direction)

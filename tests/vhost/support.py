@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
@@ -145,6 +146,10 @@ class HostCase(unittest.TestCase):
         # The library opens a pipe with the first socket and keeps it.
         cls.host.must(f"vif 0 vhost-server {cls.folder}/first.sock 0600")
         cls.host.must("rm 0")
+        cls.poker = socket.socket(socket.AF_UNIX)
+        cls.addClassCleanup(cls.poker.close)
+        cls.poker.bind(f"{cls.folder}/poke.sock")
+        cls.poker.listen(1)
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -162,8 +167,16 @@ class HostCase(unittest.TestCase):
         for slot, kind in enumerate(self.kinds):
             self.host.must(f"vif {slot} {kind} {self.path(f'{slot}.sock')} 0600")
             self.addCleanup(self.host.must, f"rm {slot}")
+        self.poke()
         self.host.must("wires 0:1")
         self.addCleanup(self.host.must, "wires")
+
+    def poke(self) -> None:
+        """The library looks at sockets that have begun to listen when a connection is made elsewhere, or after a second;
+        this makes one."""
+        self.host.must(f"vif 999 vhost {self.path('poke.sock')} 0600")
+        self.poker.accept()[0].close()
+        self.host.must("rm 999")
 
     def check_descriptors(self) -> None:
         if not wait_for(lambda: self.host.descriptors() <= self.descriptors, 3):

@@ -118,8 +118,7 @@ class Protocol(HostCase):
     def test_requests_never_offered(self) -> None:
         """Refused, with their descriptors closed, and the connection goes on if it asked for a reply."""
         end = self.started(0)
-        requests = (frontend.SET_LOG_BASE, frontend.SET_LOG_FD, frontend.SEND_RARP, frontend.NET_SET_MTU,
-                    frontend.SET_SLAVE_REQ_FD, frontend.IOTLB_MSG, frontend.GET_CONFIG, frontend.SET_CONFIG,
+        requests = (frontend.SET_LOG_FD, frontend.NET_SET_MTU, frontend.SET_SLAVE_REQ_FD, frontend.IOTLB_MSG, frontend.GET_CONFIG, frontend.SET_CONFIG,
                     frontend.CREATE_CRYPTO, frontend.POSTCOPY_ADVISE, frontend.POSTCOPY_LISTEN, frontend.POSTCOPY_END,
                     frontend.GET_INFLIGHT_FD, frontend.SET_INFLIGHT_FD, 23, 37, 41, 200)
         before = self.host.descriptors()
