@@ -315,10 +315,10 @@ uint64_t live_received_from_arms(const struct live_wire *live, const struct live
     return frames;
 }
 
-static bool has_late(const struct live_set *set, vif_slot vif)
+bool live_has_late(const struct live_set *set, vif_slot vif)
 {
     for (size_t i = 0; i < set->count; i++)
-        if (set->items[i].late && set->items[i].vif == vif)
+        if (set->items[i].late && (vif == VIF_SLOT_NONE || set->items[i].vif == vif))
             return true;
     return false;
 }
@@ -336,7 +336,7 @@ bool live_must_settle(const struct live_wire *live, const struct live_set *to)
                 continue;
             if (device->monitors > 0 || clock_now() < device->monitor_until)
                 return true;
-            if (live->unreturned > 0 && has_late(live->now, vif))
+            if (live->unreturned > 0 && live_has_late(live->now, vif))
                 return true;
         }
     }

@@ -139,6 +139,9 @@ bool live_bump_stays(const struct live_bump *bump, const struct live_set *to);
 // Does the set name the vif, as source, arm, receiver or monitor?
 bool live_set_names(const struct live_set *set, vif_slot vif);
 
+// Does the set have a late leg that listens to the vif (VIF_SLOT_NONE: any)?
+bool live_has_late(const struct live_set *set, vif_slot vif);
+
 // Whether something may still be inside the appliance of a bump that enters
 // with `to`: an arm is a monitor or was one a moment ago, or it was taken out a
 // moment ago while frames had not come back.

@@ -238,21 +238,13 @@ bool plan_late_pending(void)
     return late_over > 0;
 }
 
-static bool has_late(const struct live_set *set, vif_slot vif)
-{
-    for (size_t i = 0; i < set->count; i++)
-        if (set->items[i].leg->late && (vif == VIF_SLOT_NONE || set->items[i].leg->vif == vif))
-            return true;
-    return false;
-}
-
 static void watch_late(struct live_wire *live)
 {
-    if (live->late_over && (live->drain != NULL || !has_late(live->now, VIF_SLOT_NONE))) {
+    if (live->late_over && (live->drain != NULL || !live_has_late(live->now, VIF_SLOT_NONE))) {
         live->late_over = false;
         late_over--;
     }
-    if (!live->late_end.armed && !live->late_over && has_late(live->now, VIF_SLOT_NONE))
+    if (!live->late_end.armed && !live->late_over && live_has_late(live->now, VIF_SLOT_NONE))
         timer_arm(&live->late_end, clock_now() + (uint64_t)LATE_WATCH_MS * 1000000, on_late_end, live);
 }
 
@@ -261,7 +253,7 @@ void plan_late_vif(vif_slot vif)
     struct live_wire *live;
 
     TAILQ_FOREACH(live, live_wires(), entry)
-    if (live->late_end.armed && has_late(live->now, vif))
+    if (live->late_end.armed && live_has_late(live->now, vif))
         set_late_over(live);
 }
 
