@@ -24,7 +24,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from guest_background import Background, Capture  # noqa: E402
@@ -151,6 +151,49 @@ class Guest:
         """Lets the guest reboot itself, waits until it is back."""
         deadline = time.monotonic() + timeout
         return self._reset_by(lambda: self._send("reboot -f", 60, deadline), deadline)
+
+    def qmp(self, command: str, timeout: float = 20.0, **arguments: object) -> Any:
+        """Runs a command of QEMU's monitor; an underscore in an argument's name stands for a hyphen."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            try:
+                return self._monitor(deadline).execute(command, deadline, **arguments)
+            except QmpError as error:
+                raise self._error(str(error)) from None
+
+    def migrate(self, target: "Guest", *, bandwidth: int = 0, on_switch: Callable[[], object] | None = None,
+                timeout: float = 60.0) -> float:
+        """Moves the running guest to target, which was started with incoming(); returns the seconds that it took.
+        bandwidth: bytes/s of memory, 0 for QEMU's default. on_switch is called as soon as the guest is there; then this
+        one's QEMU is killed."""
+        begin = time.monotonic()
+        if bandwidth:
+            self.qmp("migrate-set-parameters", max_bandwidth=bandwidth)
+        while not (target.work / "migration").exists():  # QEMU makes it a moment after its start
+            target._alive_before(begin + timeout)
+            time.sleep(0.01)
+        self._disconnect()  # the agent's port moves as well, and nothing is under way on it
+        self.qmp("migrate", uri=f"unix:{target.work / 'migration'}")
+        while (state := self.qmp("query-migrate").get("status")) != "completed":
+            if state in ("failed", "cancelled"):
+                raise self._error(f"migration {state}: {self.qmp('query-migrate')}")
+            if time.monotonic() >= begin + timeout:
+                raise self._error(f"no end of the migration: {self.qmp('query-migrate')}")
+            time.sleep(0.005)
+        if on_switch:
+            on_switch()
+        took = time.monotonic() - begin
+        self.kill()
+        target.extra_args = [word for word in target.extra_args if not target._is_incoming(word)]
+        return took
+
+    def incoming(self) -> "Guest":
+        """Starts QEMU as the target of a migration. The NICs' MAC addresses have to be those of the other one."""
+        self.extra_args += ["-incoming", f"unix:{self.work / 'migration'}"]
+        return self.start()
+
+    def _is_incoming(self, word: str) -> bool:
+        return word in ("-incoming", f"unix:{self.work / 'migration'}")
 
     def shutdown(self, timeout: float = 20.0) -> None:
         """Lets the guest power itself off; QEMU is killed if it hasn't ended in time."""

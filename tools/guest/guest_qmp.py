@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""QEMU's monitor protocol, as little of it as a reset needs."""
+"""QEMU's monitor protocol, as little of it as tests need."""
 from __future__ import annotations
 
 import json
@@ -42,11 +42,13 @@ class Qmp:
             self.close()
             raise
 
-    def execute(self, command: str, deadline: float) -> object:
-        """Runs a command without arguments, returns its answer."""
+    def execute(self, command: str, deadline: float, **arguments: object) -> object:
+        """Runs a command, returns its answer; an underscore in an argument's name stands for QEMU's hyphen."""
+        hyphened = {name.replace("_", "-"): value for name, value in arguments.items()}
+        message = {"execute": command, "arguments": hyphened}
         try:
             self.socket.settimeout(max(0.1, deadline - time.monotonic()))
-            self.socket.sendall(json.dumps({"execute": command}).encode() + b"\n")
+            self.socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
             raise QmpError(f"QEMU's monitor can't be reached: {error}") from None
         return self._next("return", deadline)["return"]
