@@ -169,6 +169,9 @@ static inline enum port_role tee_role(const struct tee *tee)
 // Writes a random UUID (version 4) and its terminator.
 void object_make_uid(char uid[static 37]);
 
+// Is it a UUID as object_make_uid writes them?
+bool object_uid_valid(const char *uid);
+
 // ---- the model ----
 
 struct model;

@@ -52,6 +52,17 @@ void object_make_uid(char uid[static 37])
     *out = '\0';
 }
 
+bool object_uid_valid(const char *uid)
+{
+    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    size_t i = 0;
+    for (; form[i] != '\0'; i++) {
+        if (form[i] == '-' ? uid[i] != '-' : uid[i] == '\0' || strchr("0123456789abcdef", uid[i]) == NULL)
+            return false;
+    }
+    return uid[i] == '\0';
+}
+
 static void init_header(struct object *object, enum object_kind kind, const char *network, const char *name)
 {
     object->kind = kind;

@@ -178,7 +178,7 @@ int request_decode_uid(const struct decoding *decoding, const struct field *fiel
 {
     if (!decoding->stored)
         return 0;
-    if (!json_is_string(value) || json_string_length(value) != sizeof(object->uid) - 1)
+    if (!json_is_string(value) || !object_uid_valid(json_string_value(value)))
         return refuse_type(field->name, "a UUID", value, error);
     strlcpy(object->uid, json_string_value(value), sizeof(object->uid));
     return 0;

@@ -215,14 +215,23 @@ static void mend(const struct loading *loading, struct object *object)
     }
 }
 
+// Far from where a 64-bit number with a sign ends.
+#define GENERATION_MAX (INT64_MAX / 2)
+
 static struct object *decode_row(sqlite3_stmt *row, enum object_kind kind, const char *network, const char *name,
                                  struct error *error)
 {
     const char *uid = (const char *)sqlite3_column_text(row, 2);
     sqlite3_int64 generation = sqlite3_column_int64(row, 3);
     const char *body = (const char *)sqlite3_column_text(row, 4);
-    if (uid == NULL || strlen(uid) != 36 || generation < 0 || body == NULL) {
+    // A generation is counted up from here, and a uid goes into answers, which are UTF-8.
+    if (uid == NULL || !object_uid_valid(uid) || generation < 0 || generation > GENERATION_MAX || body == NULL) {
         error_set(error, PATCHBAY_ERROR_MALFORMED, NULL, "its row has no uid, generation or body");
+        return NULL;
+    }
+    if ((kind < OBJECT_PORT) != (network[0] == '\0')) {
+        error_set(error, PATCHBAY_ERROR_MALFORMED, NULL, "its row %s a network",
+                  network[0] != '\0' ? "must not have" : "lacks");
         return NULL;
     }
     json_t *json = request_parse(body, (size_t)sqlite3_column_bytes(row, 4), error);
@@ -318,7 +327,8 @@ int store_load(struct store *store, struct model *model, store_report *report_to
     struct loading loading = {.model = model, .report = report_to, .context = context};
     sqlite3_stmt *generation = store->statements[GENERATION];
     int result = sqlite3_step(generation);
-    if (result == SQLITE_ROW && sqlite3_column_int64(generation, 0) > 0)
+    if (result == SQLITE_ROW && sqlite3_column_int64(generation, 0) > 0 &&
+        sqlite3_column_int64(generation, 0) <= GENERATION_MAX)
         loading.generation = (uint64_t)sqlite3_column_int64(generation, 0);
     sqlite3_reset(generation);
     int ret = load_kind(store, &loading, OBJECT_NETWORK, reason, reason_size);

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import os
 import re
 import struct
@@ -27,8 +28,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGETS = ("virtqueue_split", "virtqueue_packed", "offload", "vhost_message")
-MAX_LEN = {"virtqueue_split": 6144, "virtqueue_packed": 6144, "offload": 64, "vhost_message": 320}
+TARGETS = ("virtqueue_split", "virtqueue_packed", "offload", "vhost_message", "request", "state")
+MAX_LEN = {"virtqueue_split": 6144, "virtqueue_packed": 6144, "offload": 64, "vhost_message": 320,
+           "request": 4096, "state": 8192}
 
 # ---- seeds ----
 
@@ -113,8 +115,44 @@ def message_seeds() -> Iterator[bytes]:
     yield bytes([1, 8]) + bytes(8) + struct.pack("<III", 5, 9, len(table)) + table
 
 
+def request_seeds() -> Iterator[bytes]:
+    plug = "".join(f'PUT vifs/{n} {{"kind":"none"}}\nPUT ports/default/{n} {{"vif":"{n}"}}\n' for n in "abcd")
+    wire = ('PUT wires/default/w {"a":"a","b":"b","on_full":"drop","stall_ms":5,"admin":"up","labels":{"k":"v"},'
+            '"tees":[{"name":"t","port":"c","mode":"tap","direction":"a-to-b"}]}\n')
+    lines = [plug + wire, plug + wire + 'END\nPUT tees/default/w/u {"port":"default/d","mode":"off","before":"t"}\n',
+             plug + 'PUT wires/default/w {"a":"a","b":"b","tees":[{"name":"f","port":"c","out_port":"d","mode":"bump",'
+             '"on_failure":"open","stall_ms":7}]}\nPATCH tees/default/w/f {"mode":"tap"}\nPATCH wires/default/w {"b":null}\n',
+             plug + wire + "END\nDELETE vifs/a \nDELETE ports/default/c x\nDELETE tees/default/w/t\nDELETE wires/default/w\n",
+             'PUT networks/n {"labels":{"a":"b"}}\nPUT ports/n/p {"vif":null,"vlan":7}\nPATCH ports/n/p {"vlan":null}\nDELETE networks/n ',
+             'PUT vifs/x {"kind":"vhost","path":"/run/x","owner":"me"}\nPATCH vifs/x {"owner":null,"labels":{"a":null}}\n',
+             'PUT vifs/y {"kind":"dev","devargs":"net_null0"}\nPUT vifs/z {"kind":"kernel-new","interface":"tap0"}\nPUT vifs/z {"kind":"no"}\n',
+             'PUT vifs/x {"kind":"none","kind":"none"}\nPUT vifs/x [[[[[[[[[[[[[[[[[[1]\nPUT vifs/x {"owner":"\\u0000"}\nPUT vifs/x {"colour":1}\n']
+    for text in lines:
+        yield text.encode()
+
+
+def state_seeds() -> Iterator[bytes]:
+    uid = "01234567-89ab-4cde-8f01-23456789abcd"
+
+    def row(kind: str, network: str, name: str, body: object) -> str:
+        return "\t".join((kind, network, name, uid, "3", body if isinstance(body, str) else json.dumps(body))) + "\n"
+    plugs = "".join(row("vif", "", n, {"kind": "none"}) + row("port", "default", n, {"vif": n, "vlan": None}) for n in "abc")
+    tee = {"name": "t", "uid": uid, "port": "c", "mode": "tap", "when_ready": False}
+    rows = [plugs + row("wire", "default", "w", {"a": "a", "b": "b", "tees": [tee]}), plugs + row("wire", "default", "w", {"a": "a", "b": "gone"}),
+            row("network", "", "n", {"labels": {"a": "b"}}) + row("port", "n", "p", {"vif": "gone"}), row("port", "gone", "p", {}),
+            row("vif", "", "v", "{") + row("vif", "", "..", {"kind": "none"}) + row("ghost", "", "g", {}),
+            plugs + row("wire", "default", "w", {"a": "a", "b": "a"}) + row("wire", "default", "x", {"a": "a", "b": "b", "tees": [{**tee, "mode": "bump"}]})]
+    for text in rows:
+        yield b"R" + text.encode()
+    for place in (0, 18, 24, 28, 60, 68, 100, 105, 4096, 4100):
+        yield b"P" + struct.pack("<H", place) + b"\xff" * 4
+    yield b"SQLite format 3\0" + bytes(84)
+    yield b"not a database at all" * 10
+
+
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
-    "virtqueue_split": lambda: guests(split_ring), "virtqueue_packed": lambda: guests(packed_ring), "offload": offload_seeds, "vhost_message": message_seeds}
+    "virtqueue_split": lambda: guests(split_ring), "virtqueue_packed": lambda: guests(packed_ring), "offload": offload_seeds, "vhost_message": message_seeds,
+    "request": request_seeds, "state": state_seeds}
 
 # ---- corpora ----
 
