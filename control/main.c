@@ -11,6 +11,7 @@
 #include "listener.h"
 #include "log.h"
 #include "loop.h"
+#include "openapi.h"
 #include "options.h"
 #include "pidfile.h"
 #include "restore.h"
@@ -243,6 +244,9 @@ int main(int argc, char *argv[])
     char reason[1024] = "";
     int error;
 
+    // For docs/openapi.yaml and its test only, hence in no help.
+    if (argc == 2 && strcmp(argv[1], "--dump-openapi") == 0)
+        return openapi_print(stdout) != 0;
     switch (options_parse(argc, argv, &options)) {
     case OPTIONS_RUN:
         break;

@@ -128,3 +128,25 @@ int parameters_parse(const struct exchange *exchange, unsigned allowed, struct p
     exchange_each_parameter(exchange, take, &visit);
     return visit.failed ? -EINVAL : 0;
 }
+
+size_t parameters_count(void)
+{
+    return ROW_COUNT;
+}
+
+json_t *parameters_describe(size_t index, unsigned allowed)
+{
+    const struct row *row = &rows[index];
+    json_t *schema;
+
+    if ((allowed & row->bit) == 0)
+        return NULL;
+    if (row->value == VALUE_FLAG)
+        schema = json_pack("{ss s[ii]}", "type", "integer", "enum", 0, 1);
+    else if (row->value == VALUE_NUMBER)
+        schema = json_pack("{ss sI sI}", "type", "integer", "minimum", (json_int_t)row->min, "maximum",
+                           (json_int_t)row->max);
+    else
+        schema = json_pack("{ss}", "type", "string");
+    return json_pack("{ss ss so}", "name", row->name, "in", "query", "schema", schema);
+}

@@ -37,4 +37,9 @@ struct parameters {
 int parameters_parse(const struct exchange *exchange, unsigned allowed, struct parameters *parameters,
                      struct error *error);
 
+// For the API's description: how many parameters there are, and each that is in
+// the set as an object of OpenAPI (NULL: it isn't). New reference.
+size_t parameters_count(void);
+json_t *parameters_describe(size_t index, unsigned allowed);
+
 #endif

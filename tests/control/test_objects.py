@@ -43,6 +43,15 @@ class Routes(DaemonTest):
                 self.check(d.delete(path), 404, "NotFound")
                 self.check(d.patch(path, {}), 404, "NotFound")
 
+    def test_what_is_not_there(self) -> None:
+        for path in ("/v1/vifs/x", "/v1/vifs/x/stats", "/v1/networks/x", "/v1/networks/x/ports", "/v1/networks/x/wires",
+                     f"{NET}/ports/x", f"{NET}/wires/x", f"{NET}/wires/x/stats", f"{NET}/wires/x/tees", f"{NET}/wires/x/tees/t"):
+            with self.subTest(path=path):
+                self.check(self.d.get(path), 404, "NotFound")
+        for path in ("/v1/networks/x", "/v1/vifs/x"):
+            self.check(self.d.put(path, {"colour": 1}), 400, "UnknownField")
+        self.check(self.d.put(f"{NET}/wires/x/tees/t", {}), 404, "NotFound")
+
     def test_no_such_path(self) -> None:
         for path, nearest in (("/v1/vif", "/v1/vifs"), ("/v1/networks/default/wire/w", "/wires/{wire}"), ("/", "/v1/"),
                               ("/v2/vifs", "/v1/vifs"), ("/v1/vifs/", "/v1/vifs"), ("/v1/vifs/a/stat", "/stats"),

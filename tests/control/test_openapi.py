@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""docs/openapi.yaml: what the daemon prints, valid OpenAPI, and true: the real answers of every route, errors included,
+and the bodies that were taken, checked against it with python3-jsonschema.
+
+`PATCHBAYD=… test_openapi.py --update` writes the committed file anew. The answers are those that the modules in RECORDED
+provoke; a new route fails here until one of them asks it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import unittest
+import warnings
+from pathlib import Path
+from typing import Any
+
+# Debian's Python packages, also where python3 is another one of the same version.
+sys.path.append("/usr/lib/python3/dist-packages")
+try:
+    import jsonschema
+    import yaml
+except ImportError as error:
+    print(f"skipped: {error}: apt-get install python3-jsonschema python3-yaml")
+    sys.exit(77)
+
+import harness
+
+warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__)  # RefResolver, in later versions
+
+COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
+OFFICIAL = Path("/usr/share/openapi-specification/schemas/v3.0/schema.json")
+RECORDED = ("test_objects",)
+METHODS = ("get", "put", "post", "patch", "delete")
+
+
+def dump() -> str:
+    done = subprocess.run([harness.BINARY, "--dump-openapi"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AssertionError(done.stderr)
+    return done.stdout
+
+
+def to_json_schema(node: Any) -> Any:
+    """OpenAPI 3.0 says `nullable` where JSON Schema says a type more."""
+    if isinstance(node, list):
+        return [to_json_schema(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    out = {key: to_json_schema(value) for key, value in node.items() if key != "nullable"}
+    if node.get("nullable") is True:
+        if "type" in out:
+            out["type"] = [out["type"], "null"]
+        else:
+            out = {"anyOf": [{"type": "null"}, out]}
+    return out
+
+
+class Description:
+    def __init__(self, text: str) -> None:
+        self.document = yaml.safe_load(text)
+        self.schemas = to_json_schema(self.document)
+        self.resolver = jsonschema.RefResolver("", self.schemas)
+        self.paths = [(path, re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path)) + "$"), operations)
+                      for path, operations in self.schemas["paths"].items()]
+
+    def find(self, method: str, path: str) -> tuple[str, dict[str, Any]] | None:
+        """The operation that a request is."""
+        found = [(template, operations) for template, pattern, operations in self.paths
+                 if pattern.match(path) and method in operations]
+        # "/conf/x" may be a key's path and a name's: the one with fewer names is meant.
+        return min(((t, o[method]) for t, o in found), key=lambda pair: pair[0].count("{"), default=None)
+
+    def resolve(self, node: dict[str, Any]) -> dict[str, Any]:
+        return self.resolver.resolve(node["$ref"])[1] if "$ref" in node else node
+
+    def check(self, value: Any, schema: dict[str, Any], what: str) -> None:
+        validator = jsonschema.Draft4Validator(schema, resolver=self.resolver, format_checker=jsonschema.FormatChecker())
+        wrong = [f"{'/'.join(str(part) for part in error.absolute_path)}: {error.message}" for error in validator.iter_errors(value)]
+        if wrong:
+            raise AssertionError(f"{what} isn't as docs/openapi.yaml says:\n  " + "\n  ".join(wrong[:5]))
+
+
+class OpenApi(unittest.TestCase):
+    def test_the_committed_file_is_what_the_daemon_prints(self) -> None:
+        self.assertEqual(COMMITTED.read_text(), dump(), "docs/openapi.yaml is stale: tests/control/test_openapi.py --update")
+
+    def test_it_is_valid(self) -> None:
+        if not OFFICIAL.exists():
+            self.skipTest("no openapi-specification: apt-get install openapi-specification")
+        description = Description(COMMITTED.read_text())
+        jsonschema.Draft4Validator(json.loads(OFFICIAL.read_text())).validate(description.document)
+        ids: list[str] = []
+        for path, operations in description.document["paths"].items():
+            for method, operation in operations.items():
+                ids.append(operation["operationId"])
+                names = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
+                self.assertEqual(names, re.findall(r"\{(\w+)\}", path))
+                self.assertTrue(operation["summary"], (method, path))
+                self.assertEqual(len({(p["name"], p["in"]) for p in operation["parameters"]}), len(operation["parameters"]), path)
+        self.assertEqual(len(ids), len(set(ids)))
+
+        def references(node: Any) -> list[str]:
+            if isinstance(node, list):
+                return [r for item in node for r in references(item)]
+            if not isinstance(node, dict):
+                return []
+            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+            return own + [r for value in node.values() for r in references(value)]
+        used = set(references(description.document))
+        for reference in used:
+            description.resolver.resolve(reference)  # raises where it leads nowhere
+        for name in description.document["components"]["schemas"]:
+            if not name.startswith("Network") or name in ("Network", "NetworkPut"):
+                self.assertIn(f"#/components/schemas/{name}", used, "a schema that nothing uses")
+        for name, schema in description.schemas["components"]["schemas"].items():
+            with self.subTest(schema=name):
+                jsonschema.Draft4Validator.check_schema(schema)
+
+    def test_the_check_sees_what_is_wrong(self) -> None:
+        description = Description(COMMITTED.read_text())
+        schema = {"$ref": "#/components/schemas/Drain"}
+        description.check({"late": 0, "unreturned": 1}, schema, "a drain")
+        for bad in ({"late": 0}, {"late": "0", "unreturned": 1}, {"late": 0, "unreturned": 1, "more": 2}, None):
+            with self.subTest(bad=bad), self.assertRaises(AssertionError):
+                description.check(bad, schema, "a drain")
+
+    def test_every_answer(self) -> None:
+        """Runs the tests in RECORDED, looking at each answer that they get."""
+        description = Description(COMMITTED.read_text())
+        seen: dict[tuple[str, str], set[int]] = {}
+        plain, count, taken, wrong = harness.ask, 0, 0, []
+
+        def ask(connection: Any, method: str, path: str, body: Any = None, headers: Any = None) -> harness.Answer:
+            nonlocal count, taken
+            answer = plain(connection, method, path, body, headers)
+            if method == "HEAD":
+                return answer
+            what = f"{method} {path}: {answer.status} {answer.body[:300]!r}"
+            found = description.find(method.lower(), path.partition("?")[0])
+            count += 1
+            try:
+                if found is None:  # no such path or method: an error as everywhere
+                    operation = {"responses": {str(answer.status): {"$ref": f"#/components/responses/Error{answer.status}"}}}
+                else:
+                    seen.setdefault((method.lower(), found[0]), set()).add(answer.status)
+                    operation = found[1]
+                self.assertIn(str(answer.status), operation["responses"], what)
+                content = description.resolve(operation["responses"][str(answer.status)])["content"]
+                kind = answer.headers["Content-Type"].partition(";")[0]
+                self.assertIn(kind, {name.partition(";")[0] for name in content}, what)
+                if kind == "application/json":
+                    description.check(answer.json, content[kind]["schema"], what)
+                # What was taken must have been allowed.
+                if found is not None and answer.status < 300 and body is not None and "requestBody" in operation:
+                    given = json.loads(body) if isinstance(body, (str, bytes)) else body
+                    description.check(given, operation["requestBody"]["content"]["application/json"]["schema"], f"the body of {what}")
+                    taken += 1
+            except AssertionError as failure:
+                wrong.append(str(failure))
+            return answer
+
+        harness.ask = ask
+        try:
+            for module in RECORDED:
+                suite = unittest.defaultTestLoader.loadTestsFromName(module)
+                result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
+                self.assertEqual([str(test) + text for test, text in result.failures + result.errors], [])
+        finally:
+            harness.ask = plain
+        self.assertEqual(wrong[:5], [], f"{len(wrong)} answers aren't as described")
+        print(f"{count} answers, {taken} bodies that were taken, {len(seen)} operations")
+        for path, operations in description.document["paths"].items():
+            for method in operations:
+                statuses = seen.get((method, path), set())
+                who = f"{method.upper()} {path}: let a test in {', '.join(RECORDED)} (or one more in RECORDED) "
+                self.assertTrue(any(status < 300 for status in statuses), who + "have it succeed")
+                if "{" in path:
+                    self.assertTrue(any(status >= 400 for status in statuses), who + "see it refuse something")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--update"]:
+        COMMITTED.write_text(dump())
+    else:
+        os.chdir(Path(__file__).resolve().parent)
+        unittest.main(verbosity=2)
