@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs the fuzz targets.
 
+  fuzz.py list                            the targets
   fuzz.py replay [TARGET …]               the committed corpus, once
   fuzz.py run --seconds 60 [TARGET …]     from the corpus on, new inputs kept in the build folder
   fuzz.py run --runs 100000000 TARGET     the long run
@@ -243,7 +244,7 @@ def keep(build: Path, target: str, seeds: list[bytes]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("replay", "run", "keep", "seed"))
+    parser.add_argument("verb", choices=("list", "replay", "run", "keep", "seed"))
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--build", type=Path, default=Path(os.environ.get("PATCHBAY_BUILD", "build-fuzz")))
     parser.add_argument("--seconds", type=int, default=0, help="for each target")
@@ -254,6 +255,9 @@ def main() -> int:
     for target in targets:
         if target not in TARGETS:
             parser.error(f"no target '{target}'; there are: {', '.join(TARGETS)}")
+    if options.verb == "list":
+        print("\n".join(targets))
+        return 0
     if options.verb == "run":
         if not options.seconds and not options.runs:
             parser.error("run wants --seconds or --runs")
