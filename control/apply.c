@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "apply.h"
 
+#include "batch.h"
 #include "control.h"
 #include "events.h"
 #include "live_table.h"
@@ -109,6 +110,8 @@ static void list_devices(bool forward)
             plan_late_vif(gone->slot);
             vifs_changed = true;
         }
+        if (command->batch != NULL && batch_list_devices(command->batch, forward))
+            vifs_changed = true;
     }
 }
 
@@ -166,6 +169,8 @@ static int make_plans(void)
         TAILQ_FOREACH(live, live_wires(), entry)
     if (error == 0 && live->drain != NULL && live->drain->ready)
         error = plan_drained(&plans, live);
+    if (error == 0)
+        error = plan_yield(&plans);
     return error == 0 ? plan_late_over(&plans) : error;
 }
 
@@ -260,6 +265,8 @@ static void undo(const struct error *error)
         TAILQ_REMOVE(&group, command, entry);
         if (command->device != NULL)
             device_remove(command->device);
+        if (command->batch != NULL)
+            batch_drop_devices(command->batch);
         command_fail(command, error);
     }
     // What Patchbay itself wanted (a drain's end, a device that came) is wanted still.
@@ -300,6 +307,8 @@ static void remove_devices(void)
     {
         struct device *device = command->removed != VIF_SLOT_NONE ? device_find(command->removed) : NULL;
 
+        if (command->batch != NULL)
+            batch_remove_devices(command->batch);
         if (device != NULL)
             device_remove(device);
         else
@@ -333,7 +342,7 @@ static void answer_group(void)
         const struct live_wire *live = command->kind == OBJECT_WIRE ? live_find(command->network, command->name) : NULL;
 
         TAILQ_REMOVE(&group, command, entry);
-        if (command->removed != VIF_SLOT_NONE)
+        if (command->removed != VIF_SLOT_NONE || (command->batch != NULL && !batch_all_gone(command->batch)))
             TAILQ_INSERT_TAIL(&removing, command, entry);
         else if (live != NULL && live->drain != NULL && command->options.wait_seconds > 0)
             drain_wait(live->drain, command);
@@ -377,7 +386,11 @@ static void begin(void)
         return;
     }
     TAILQ_FOREACH(command, &group, entry)
-    command->device = NULL; // the model's from here on
+    {
+        command->device = NULL; // the model's from here on
+        if (command->batch != NULL)
+            batch_keep_devices(command->batch);
+    }
     forget_statuses();
     if (tables[0] != NULL)
         publish(false);
@@ -439,7 +452,7 @@ void apply_device_gone(void)
 
     TAILQ_FOREACH_SAFE(command, &removing, entry, next)
     {
-        if (device_find(command->removed) != NULL)
+        if (command->batch != NULL ? !batch_all_gone(command->batch) : device_find(command->removed) != NULL)
             continue;
         TAILQ_REMOVE(&removing, command, entry);
         command_succeed(command);

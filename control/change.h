@@ -50,6 +50,11 @@ struct change_options {
 int change_put(struct model_change *change, struct object *next, const struct change_options *options,
                struct error *error);
 
+// The same for a port or wire whose references may lead nowhere, or collide, until the change is complete: check_put is
+// the caller's to ask at its end, of every port and wire, and to undo the step if one is refused.
+int change_put_unchecked(struct model_change *change, struct object *next, const struct change_options *options,
+                         struct error *error);
+
 // Deletes an object. With detach: of a vif, its ports lose it (`vif` null) and keep their uses; of a port, wire ends
 // that use it become null, Ts that use it become `off` and lose the reference. Of a network it changes nothing: what is
 // in it must be deleted first. Returns 0 or -EINVAL.

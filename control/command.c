@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "command.h"
 
+#include "batch.h"
 #include "check.h"
 #include "control.h"
 #include "log.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const verbs[] = {"PUT", "PATCH", "DELETE", "promote"};
+static const char *const verbs[] = {"PUT", "PATCH", "DELETE", "promote", "batch"};
 
 struct command *command_create(struct exchange *exchange, enum command_verb verb, json_t *body)
 {
@@ -34,6 +35,7 @@ void command_destroy(struct command *command)
     timer_cancel(&command->timeout);
     json_decref(command->body);
     json_decref(command->shown);
+    batch_destroy(command->batch);
     free(command);
 }
 
@@ -60,15 +62,12 @@ static struct change_options make_options(const struct command *command)
 
 static int check_preconditions(const struct command *command, const struct object *object, struct error *error)
 {
-    if (command->exchange == NULL)
-        return 0;
-    return check_match(object, exchange_header(command->exchange, "If-Match"),
-                       exchange_header(command->exchange, "If-None-Match"), error);
+    return check_match(object, command->if_match, command->if_none_match, error);
 }
 
 // A relative path of a vhost socket is taken under --vhost-dir, once, here:
 // what is kept and shown is absolute, so the same PUT stays identical.
-static int place_target(struct object *object, struct error *error)
+int command_place_target(struct object *object, struct error *error)
 {
     struct vif *vif = (struct vif *)object;
     const char *dir = control.options->vhost_dir;
@@ -108,7 +107,7 @@ static int put_object(struct command *command, struct model_change *change, stru
                : request_decode(command->kind, command->network, command->name, command->body, error);
     if (next == NULL)
         return -EINVAL;
-    if (place_target(next, error) != 0) {
+    if (command_place_target(next, error) != 0) {
         object_destroy(next);
         return -EINVAL;
     }
@@ -151,7 +150,7 @@ static int delete_object(struct command *command, struct model_change *change, s
 
     if (old == NULL || check_preconditions(command, old, error) != 0)
         return -EINVAL;
-    shown = render_object(old);
+    shown = command->quiet ? NULL : render_object(old);
     if (command->kind == OBJECT_VIF)
         slot = ((const struct vif *)old)->slot;
     command->generation = old->generation;
@@ -171,7 +170,7 @@ static int delete_tee(struct command *command, struct model_change *change, stru
     if (position < 0 || check_preconditions(command, &wire->tees[position].object, error) != 0)
         return -EINVAL;
     json_decref(command->shown);
-    command->shown = render_tee(wire, (size_t)position);
+    command->shown = command->quiet ? NULL : render_tee(wire, (size_t)position);
     command->generation = wire->object.generation;
     return change_delete_tee(change, command->network, command->name, command->tee, &options, error);
 }
@@ -182,10 +181,12 @@ static void keep_version(struct command *command)
     const struct object *object = model_find(control.model, command->kind, command->network, command->name);
     const struct wire *wire = (const struct wire *)object;
 
+    command->generation = object->generation;
+    if (command->quiet)
+        return;
     json_decref(command->shown);
     command->shown =
         command->is_tee ? request_encode_tee(&wire->tees[wire_find_tee(wire, command->tee)]) : request_encode(object);
-    command->generation = object->generation;
 }
 
 int command_step(struct command *command, struct model_change *change, struct error *error)
@@ -193,6 +194,8 @@ int command_step(struct command *command, struct model_change *change, struct er
     int result;
 
     error_clear(error);
+    if (command->batch != NULL)
+        return batch_step(command, change, error);
     if (command->verb == COMMAND_PROMOTE)
         return change_promote(change, command->network, command->name, command->tee, error);
     if (command->verb == COMMAND_DELETE)
@@ -248,6 +251,11 @@ static json_t *show(struct command *command)
 
 void command_succeed(struct command *command)
 {
+    if (command->batch != NULL) {
+        batch_answer(command);
+        command_destroy(command);
+        return;
+    }
     log_change(command);
     if (command->exchange != NULL)
         exchange_answer(command->exchange, status_code(command), show(command), command->generation);
@@ -257,8 +265,8 @@ void command_succeed(struct command *command)
 void command_fail(struct command *command, const struct error *error)
 {
     if (command->exchange != NULL) {
-        log_message(LOG_LEVEL_DEBUG, "apply", "%s %s: refused, %s: %s", verbs[command->verb], command->exchange->path,
-                    error_code_name(error->code), error->message);
+        log_message(LOG_LEVEL_DEBUG, "apply", "%s %s: refused, %s: %s", command->exchange->method,
+                    command->exchange->path, error_code_name(error->code), error->message);
         exchange_fail(command->exchange, error);
     } else {
         log_message(LOG_LEVEL_DEBUG, "apply", "%s %s/%s: %s", verbs[command->verb], command->network, command->name,

@@ -11,7 +11,9 @@
 
 #include <sys/queue.h>
 
-enum command_verb { COMMAND_PUT, COMMAND_PATCH, COMMAND_DELETE, COMMAND_PROMOTE };
+enum command_verb { COMMAND_PUT, COMMAND_PATCH, COMMAND_DELETE, COMMAND_PROMOTE, COMMAND_BATCH };
+
+struct batch;
 
 // Parameters of the query, with their defaults.
 struct command_options {
@@ -32,7 +34,10 @@ struct command {
     char network[LIMIT_NAME_LEN + 1]; // "" for networks and vifs
     char name[LIMIT_NAME_LEN + 1];
     char tee[LIMIT_NAME_LEN + 1];
-    json_t *body; // PUT, PATCH
+    json_t *body;                         // PUT, PATCH
+    const char *if_match, *if_none_match; // the exchange's, or the operation's; NULL: not given
+    bool quiet;                           // an operation of a transaction: its answer shows no object
+    struct batch *batch;                  // COMMAND_BATCH: many changes in one step; owned
     struct command_options options;
 
     // A new vif.
@@ -60,6 +65,10 @@ int command_step(struct command *command, struct model_change *change, struct er
 
 // Would it make a vif that isn't there, and hasn't it got its device?
 bool command_needs_device(const struct command *command);
+
+// A relative path of a vhost socket is taken under --vhost-dir: what is kept and
+// shown is absolute. Returns 0 or -EINVAL with the error.
+int command_place_target(struct object *object, struct error *error);
 
 // Answer, log and free.
 void command_succeed(struct command *command);

@@ -63,6 +63,7 @@ void error_clear(struct error *error)
     error->code = PATCHBAY_OK;
     error->field[0] = '\0';
     error->message[0] = '\0';
+    error->index = -1;
     error->user_count = 0;
     error->user_total = 0;
 }

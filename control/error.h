@@ -37,6 +37,7 @@ struct error {
     enum patchbay_error code; // PATCHBAY_OK: no error
     char field[128];          // dotted path, "tees[2].port"; "" where none is to blame
     char message[512];        // says what to do
+    int index;                // of the operation of a transaction; -1: none
     size_t user_count;        // in users; at most ERROR_USERS_MAX
     size_t user_total;        // all there are, also those that had no room
     struct user users[ERROR_USERS_MAX];

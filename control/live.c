@@ -87,12 +87,25 @@ struct live_wire *live_create(const struct wire *wire)
     return live;
 }
 
+void live_hide(struct live_wire *live)
+{
+    RB_REMOVE(live_tree, &tree, live);
+    live->hidden = true;
+}
+
+void live_unhide(struct live_wire *live)
+{
+    live->hidden = false;
+    RB_INSERT(live_tree, &tree, live);
+}
+
 void live_destroy(struct live_wire *live)
 {
     timer_cancel(&live->late_end);
     live_release(live, live->now);
     totals_clear(&live->totals);
-    RB_REMOVE(live_tree, &tree, live);
+    if (!live->hidden)
+        RB_REMOVE(live_tree, &tree, live);
     TAILQ_REMOVE(&list, live, entry);
     remove_from_vector(live);
     free(live);

@@ -73,6 +73,7 @@ struct live_wire {
     char network[LIMIT_NAME_LEN + 1];
     char name[LIMIT_NAME_LEN + 1];
     char uid[37];
+    bool hidden;           // its name is another wire's by now; it is on its way out
     struct live_set *now;  // in the published table
     struct live_set *next; // in the table being built; NULL: as now
     LIST_HEAD(, live_leg) legs;
@@ -94,6 +95,10 @@ struct live_wire *const *live_vector(size_t *count);
 struct live_wire *live_find(const char *network, const char *name);
 // Returns NULL without memory.
 struct live_wire *live_create(const struct wire *wire);
+// Makes room for a wire that takes the name of one that goes with the same table: live_find doesn't see the old one any
+// more; and back, when that one is destroyed again.
+void live_hide(struct live_wire *live);
+void live_unhide(struct live_wire *live);
 // Forgets a wire that has no legs any more.
 void live_destroy(struct live_wire *live);
 

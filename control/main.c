@@ -170,7 +170,7 @@ static int start_all(const struct options *options, char *reason, size_t size)
         return error;
     }
     apply_start();
-    return server_start(listen_fd, routes_handle, reason, size);
+    return server_start(listen_fd, routes_handle, routes_body_limit, reason, size);
 }
 
 static uint64_t earlier(uint64_t one, uint64_t other)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "making.h"
 
+#include "batch.h"
 #include "control.h"
 
 #include <errno.h>
@@ -21,7 +22,7 @@ bool making_conflicts(const struct vif *vif)
             (device->target != NULL && vif->target != NULL && strcmp(device->target, vif->target) == 0))
             return true;
     }
-    return false;
+    return batch_making_conflicts(vif);
 }
 
 static const char *target_field(enum vif_kind kind)
@@ -60,10 +61,16 @@ static enum patchbay_error map_error(int result, enum vif_kind kind)
     }
 }
 
+void making_describe(const struct device *device, struct error *error)
+{
+    enum vif_kind kind = device->make.config.kind;
+
+    error_set(error, map_error(device->make.result, kind), target_field(kind), "%s", device->make.reason);
+}
+
 static void on_made(struct device *device, void *arg)
 {
     struct command *command = arg;
-    enum vif_kind kind = device->make.config.kind;
     struct error error;
 
     TAILQ_REMOVE(&making, command, entry);
@@ -72,7 +79,7 @@ static void on_made(struct device *device, void *arg)
         on_ready(command);
         return;
     }
-    error_set(&error, map_error(device->make.result, kind), target_field(kind), "%s", device->make.reason);
+    making_describe(device, &error);
     device_remove(device);
     command->device = NULL;
     command_fail(command, &error);

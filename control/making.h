@@ -13,6 +13,9 @@ bool making_conflicts(const struct vif *vif);
 // can't be made the command is answered. Returns false without memory, the slot is then given back.
 bool making_begin(struct command *command, const struct vif *vif, void (*ready)(struct command *command));
 
+// Why a device can't be made, as a refusal of the vif.
+void making_describe(const struct device *device, struct error *error);
+
 // Lets go of a command: its device is removed as soon as it is decided.
 void making_forget(struct command *command);
 

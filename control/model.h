@@ -42,6 +42,7 @@ struct object {
     char name[LIMIT_NAME_LEN + 1];
     char uid[37];        // UUID of this incarnation
     uint64_t generation; // of its last change of configuration: the ETag
+    unsigned held;       // by readers besides the owner, see object_hold
     size_t label_count;
     struct label *labels;  // owned; sorted by key
     RB_ENTRY(object) node; // the model's
@@ -127,8 +128,12 @@ struct object *object_create(enum object_kind kind, const char *network, const c
 // A deep copy that isn't in the model: what a change starts from. NULL: no memory.
 struct object *object_clone(const struct object *object);
 
-// Frees a version that the model doesn't own. Takes NULL.
+// Frees a version that the model doesn't own, once nobody holds it. Takes NULL.
 void object_destroy(struct object *object);
+
+// Holds a version of the model (or one that it has just let go) for a reader that goes on after it was replaced: it is
+// freed with the last object_destroy. What the model writes into a version (its indices' nodes) is not the reader's.
+struct object *object_hold(const struct object *object);
 
 // The same configuration? uid, generation and slot don't count; those of Ts neither.
 bool object_equal(const struct object *one, const struct object *other);

@@ -98,6 +98,10 @@ void object_destroy(struct object *object)
 {
     if (object == NULL)
         return;
+    if (object->held > 0) {
+        object->held--;
+        return;
+    }
     free_labels(object);
     if (object->kind == OBJECT_VIF) {
         struct vif *vif = (struct vif *)object;
@@ -112,6 +116,14 @@ void object_destroy(struct object *object)
         free(wire->uses);
     }
     free(object);
+}
+
+struct object *object_hold(const struct object *object)
+{
+    struct object *held = (struct object *)object;
+
+    held->held++;
+    return held;
 }
 
 // Replaces the borrowed labels of a flat copy by own ones. On failure the copy has those that it got.
@@ -171,6 +183,7 @@ struct object *object_clone(const struct object *object)
         return NULL;
     memcpy(copy, object, kind_sizes[object->kind]);
     memset(&copy->node, 0, sizeof(copy->node));
+    copy->held = 0;
     // Whatever fails below, the copy owns all that it still points to and may be destroyed.
     int ret = clone_labels(copy);
     if (copy->kind == OBJECT_VIF) {

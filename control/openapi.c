@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "openapi.h"
 
+#include "config.h"
 #include "parameters.h"
 #include "patchbay/errors.h"
 #include "read.h"
@@ -22,8 +23,14 @@ static const struct described {
     const char *answer;  // schema of a 200
     const char *type;    // of the answer's content; NULL: JSON
 } described[] = {
-    {read_version, NULL, "Version", NULL}, {stats_host, NULL, "HostStats", NULL}, {stats_vif, NULL, "VifStats", NULL},
-    {stats_wire, NULL, "WireStats", NULL}, {read_tees, NULL, "TeeList", NULL},
+    {read_version, NULL, "Version", NULL},
+    {stats_host, NULL, "HostStats", NULL},
+    {stats_vif, NULL, "VifStats", NULL},
+    {stats_wire, NULL, "WireStats", NULL},
+    {read_tees, NULL, "TeeList", NULL},
+    {read_config, NULL, "Config", NULL},
+    {write_config, "ConfigPut", "ConfigDone", NULL},
+    {write_transaction, "Transaction", "TransactionDone", NULL},
 };
 
 static const char *const nouns[OBJECT_KIND_COUNT] = {"Network", "Vif", "Port", "Wire"};
@@ -98,12 +105,13 @@ static json_t *describe_errors(void)
         }
         json_object_set_new(
             responses, name,
-            json_pack("{ss s{s{s{ss s[s] sb s{s{ss s[ssss] sb s{s{ss so} s{ss} s{ss sb} s{ss sb}}}}}}}}", "description",
-                      description, "content", "application/json", "schema", "type", "object", "required", "error",
-                      "additionalProperties", 0, "properties", "error", "type", "object", "required", "code", "message",
-                      "field", "details", "additionalProperties", 0, "properties", "code", "type", "string", "enum",
-                      names, "message", "type", "string", "field", "type", "string", "nullable", 1, "details", "type",
-                      "object", "nullable", 1));
+            json_pack("{ss s{s{s{ss s[s] sb s{s{ss s[ssss] sb s{s{ss so} s{ss} s{ss sb} s{ss ss} s{ss sb}}}}}}}}",
+                      "description", description, "content", "application/json", "schema", "type", "object", "required",
+                      "error", "additionalProperties", 0, "properties", "error", "type", "object", "required", "code",
+                      "message", "field", "details", "additionalProperties", 0, "properties", "code", "type", "string",
+                      "enum", names, "message", "type", "string", "field", "type", "string", "nullable", 1, "index",
+                      "type", "integer", "description", "of a transaction's operation", "details", "type", "object",
+                      "nullable", 1));
     }
     return responses;
 }
@@ -111,6 +119,8 @@ static json_t *describe_errors(void)
 // What may go wrong with a read is less than what may with a change.
 static bool may_fail_with(const struct route *route, int status)
 {
+    if (status == 428)
+        return route->handler == write_config;
     return !route->read_only || (status != 405 && status != 409 && status != 412 && status != 507);
 }
 
@@ -159,7 +169,7 @@ static json_t *describe_parameters(const struct route *route)
     }
     if (!route->read_only) {
         json_array_append_new(list, describe_header("If-Match", "the ETag that the object must have; * for any"));
-        if (strcmp(route->method, "PUT") == 0)
+        if (strcmp(route->method, "PUT") == 0 && route->handler != write_config)
             json_array_append_new(list, describe_header("If-None-Match", "*: only if there is none yet"));
     }
     return list;
@@ -174,7 +184,9 @@ static json_t *describe_content(const char *type, const char *schema)
 static json_t *describe_answer(const struct route *route, const char *description, const char *schema, const char *type)
 {
     json_t *answer = json_pack("{ss so}", "description", description, "content", describe_content(type, schema));
-    bool has_etag = route->handler == read_object || route->handler == read_tee || route->handler == write_object;
+    bool has_etag = route->handler == read_object || route->handler == read_tee || route->handler == write_object ||
+                    route->handler == read_config || route->handler == write_config ||
+                    route->handler == write_transaction;
 
     if (has_etag)
         json_object_set_new(answer, "headers",

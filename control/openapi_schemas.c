@@ -48,6 +48,18 @@ static const struct shape {
     {"PortList", "items:[Port] next:string? generation:integer"},
     {"WireList", "items:[Wire] next:string? generation:integer"},
     {"TeeList", "items:[Tee] next:string? generation:integer"},
+    {"Transaction", "operations:[Operation]"},
+    {"Operation", "method:PUT|PATCH|DELETE path:string body?:any if_match?:string? if_none_match?:string?"},
+    {"TransactionDone", "generation:integer dry_run:boolean created:integer changed:integer deleted:integer "
+                        "same:integer results:[created|changed|deleted|same]"},
+    {"Config", "generation:integer instance:uuid networks:[NetworkConfig] vifs:[VifConfig] ports:[PortConfig] "
+               "wires:[WireConfig]"},
+    {"ConfigPut", "generation?:any instance?:any seq?:any networks:[any] vifs:[any] ports:[any] wires:[any]"},
+    {"ConfigDone", "generation:integer dry_run:boolean created:integer changed:integer deleted:integer same:integer "
+                   "changes:[PlanStep]"},
+    {"PlanStep", "action:create|change|replace|delete kind:network|vif|port|wire network?:string name:string "
+                 "object?:any fields?:[PlanField]"},
+    {"PlanField", "field:string from:any to:any"},
 };
 
 json_t *openapi_reference(const char *name)
@@ -211,6 +223,12 @@ static json_t *describe_string(size_t limit)
 
 static const char name_pattern[] = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$";
 
+// As in GET /v1/config: shown without status.
+static bool is_config(const char *form)
+{
+    return strcmp(form, "Config") == 0;
+}
+
 // NULL: no decoder that is known here.
 static json_t *describe_value(const struct field *field, const char *noun, const char *form)
 {
@@ -240,7 +258,9 @@ static json_t *describe_value(const struct field *field, const char *noun, const
         return describe_labels();
     if (field->decode == request_decode_tees)
         return json_pack("{ss si so}", "type", "array", "maxItems", LIMIT_TEES, "items",
-                         openapi_reference(form[0] == '\0' ? "Tee" : "TeeInWire"));
+                         openapi_reference(form[0] == '\0'   ? "Tee"
+                                           : is_config(form) ? "TeeConfig"
+                                                             : "TeeInWire"));
     if (field->decode == request_decode_nothing) {
         snprintf(name, sizeof(name), "%sStatus", noun);
         return openapi_reference(name);
@@ -248,14 +268,16 @@ static json_t *describe_value(const struct field *field, const char *noun, const
     return NULL;
 }
 
-// What of a table's fields each form has: "" as it is shown; "Put", "Patch" as it is written; "InWire", a T in its
-// wire.
+// What of a table's fields each form has: "" as it is shown; "Put", "Patch" as it is written; "Config" in the whole
+// state; "InWire", a T in its wire.
 static bool has_field(const struct field *field, const char *form)
 {
     if ((field->flags & FIELD_STORED) != 0)
         return false;
     if (form[0] == '\0')
         return field->encode != NULL || field->decode == request_decode_nothing;
+    if (is_config(form))
+        return field->encode != NULL;
     if (strcmp(form, "Patch") == 0)
         return (field->flags & FIELD_READ_ONLY) == 0;
     return strcmp(form, "InWire") != 0 || field->decode != request_decode_place;
@@ -263,7 +285,7 @@ static bool has_field(const struct field *field, const char *form)
 
 static bool is_required(const struct field *field, const char *form)
 {
-    if (form[0] == '\0')
+    if (form[0] == '\0' || is_config(form))
         return field->decode != request_decode_target;
     if (strcmp(form, "InWire") == 0 && field->decode == request_decode_name)
         return true;
@@ -278,7 +300,7 @@ static unsigned add_form(json_t *schemas, const char *noun, const struct field_t
 
     for (size_t i = 0; i < table->count; i++) {
         const struct field *field = &table->fields[i];
-        bool written = form[0] != '\0', ignored = written && (field->flags & FIELD_READ_ONLY) != 0;
+        bool written = form[0] != '\0' && !is_config(form), ignored = written && (field->flags & FIELD_READ_ONLY) != 0;
         json_t *schema = ignored ? json_pack("{ss}", "description", "ignored") : describe_value(field, noun, form);
 
         if (schema == NULL) {
@@ -296,6 +318,10 @@ static unsigned add_form(json_t *schemas, const char *noun, const struct field_t
                 json_array_append_new(required, json_string(field->name));
         }
     }
+    if (is_config(form) && (table == request_tables[OBJECT_PORT] || table == request_tables[OBJECT_WIRE])) {
+        json_object_set_new(properties, "network", json_pack("{ss ss}", "type", "string", "pattern", name_pattern));
+        json_array_append_new(required, json_string("network"));
+    }
     snprintf(name, sizeof(name), "%s%s", noun, form);
     json_object_set_new(schemas, name, make_object(properties, required));
     return missing;
@@ -304,11 +330,11 @@ static unsigned add_form(json_t *schemas, const char *noun, const struct field_t
 unsigned openapi_add_schemas(json_t *schemas)
 {
     static const char *const nouns[OBJECT_KIND_COUNT] = {"Network", "Vif", "Port", "Wire"};
-    static const char *const forms[] = {"", "Put", "Patch", "InWire"};
+    static const char *const forms[] = {"", "Put", "Patch", "Config", "InWire"};
     unsigned missing = 0;
 
     for (size_t kind = 0; kind < OBJECT_KIND_COUNT; kind++)
-        for (size_t form = 0; form < 3; form++)
+        for (size_t form = 0; form < 4; form++)
             missing += add_form(schemas, nouns[kind], request_tables[kind], forms[form]);
     for (size_t form = 0; form < COUNT(forms); form++)
         missing += add_form(schemas, "Tee", &request_tee_table, forms[form]);

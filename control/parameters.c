@@ -25,6 +25,7 @@ static const struct row {
     {"quiet_ms", PARAMETER_QUIET_MS, VALUE_NUMBER, 0, LIMIT_DRAIN_MS, offsetof(struct parameters, options.quiet_ms)},
     {"drain_ms", PARAMETER_DRAIN_MS, VALUE_NUMBER, 0, LIMIT_DRAIN_MS, offsetof(struct parameters, options.drain_ms)},
     {"wait", PARAMETER_WAIT, VALUE_NUMBER, 0, PARAMETER_WAIT_MAX, offsetof(struct parameters, options.wait_seconds)},
+    {"dry_run", PARAMETER_DRY_RUN, VALUE_FLAG, 0, 1, offsetof(struct parameters, dry_run)},
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };
@@ -116,15 +117,20 @@ static bool take(void *arg, const char *name, const char *value)
     return false;
 }
 
+static void set_defaults(struct parameters *parameters)
+{
+    *parameters = (struct parameters){
+        .limit = LIMIT_LIST,
+        .options = {.when_ready = -1, .quiet_ms = DEFAULT_QUIET_MS, .drain_ms = DEFAULT_DRAIN_MS},
+    };
+}
+
 int parameters_parse(const struct exchange *exchange, unsigned allowed, struct parameters *parameters,
                      struct error *error)
 {
     struct visit visit = {.allowed = allowed, .parameters = parameters, .error = error};
 
-    *parameters = (struct parameters){
-        .limit = LIMIT_LIST,
-        .options = {.when_ready = -1, .quiet_ms = DEFAULT_QUIET_MS, .drain_ms = DEFAULT_DRAIN_MS},
-    };
+    set_defaults(parameters);
     exchange_each_parameter(exchange, take, &visit);
     return visit.failed ? -EINVAL : 0;
 }
@@ -149,4 +155,22 @@ json_t *parameters_describe(size_t index, unsigned allowed)
     else
         schema = json_pack("{ss}", "type", "string");
     return json_pack("{ss ss so}", "name", row->name, "in", "query", "schema", schema);
+}
+
+int parameters_parse_query(char *query, unsigned allowed, struct parameters *parameters, struct error *error)
+{
+    struct visit visit = {.allowed = allowed, .parameters = parameters, .error = error};
+    char *pair;
+
+    set_defaults(parameters);
+    // No value that a parameter may have needs an escape, so none is read.
+    while (!visit.failed && (pair = strsep(&query, "&")) != NULL) {
+        char *value = strchr(pair, '=');
+
+        if (value != NULL)
+            *value++ = '\0';
+        if (pair[0] != '\0')
+            take(&visit, pair, value);
+    }
+    return visit.failed ? -EINVAL : 0;
 }

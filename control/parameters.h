@@ -18,9 +18,12 @@ enum parameter_set {
     PARAMETER_QUIET_MS = 1 << 5,
     PARAMETER_DRAIN_MS = 1 << 6,
     PARAMETER_WAIT = 1 << 7,
+    PARAMETER_DRY_RUN = 1 << 8,
 
     PARAMETERS_LIST = PARAMETER_LIMIT | PARAMETER_AFTER,
     PARAMETERS_DRAIN = PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS | PARAMETER_WAIT,
+    PARAMETERS_TRANSACTION = PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS | PARAMETER_DRY_RUN,
+    PARAMETERS_CONFIG = PARAMETERS_TRANSACTION | PARAMETER_FORCE | PARAMETER_WHEN_READY,
     PARAMETERS_TEE = PARAMETER_FORCE | PARAMETER_WHEN_READY | PARAMETERS_DRAIN,
 };
 
@@ -29,6 +32,7 @@ enum { PARAMETER_WAIT_MAX = 60 };
 struct parameters {
     uint32_t limit;
     char after[LIMIT_NAME_LEN + 1]; // "": from the start
+    bool dry_run;
     struct command_options options;
 };
 
@@ -41,5 +45,8 @@ int parameters_parse(const struct exchange *exchange, unsigned allowed, struct p
 // the set as an object of OpenAPI (NULL: it isn't). New reference.
 size_t parameters_count(void);
 json_t *parameters_describe(size_t index, unsigned allowed);
+
+// The same of a query by itself ("detach=1&…"), which is written to.
+int parameters_parse_query(char *query, unsigned allowed, struct parameters *parameters, struct error *error);
 
 #endif

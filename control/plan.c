@@ -31,6 +31,9 @@ static void drop_plan(struct plan_list *plans)
     drain_destroy(plan->drain);
     live_release(plan->live, plan->first);
     live_release(plan->live, plan->final);
+    // The one that took its name was planned after it, and is gone by now.
+    if (plan->hides)
+        live_unhide(plan->live);
     if (plan->created)
         live_destroy(plan->live);
 }
@@ -38,6 +41,10 @@ static void drop_plan(struct plan_list *plans)
 // Everything that the published set names must stay while its ends are held.
 static bool can_hold(const struct live_set *set)
 {
+    // A tap of a direction without source is in no program, but its monitor is in the table.
+    for (size_t i = 0; i < set->monitor_count; i++)
+        if (!device_usable(set->monitors[i].vif))
+            return false;
     for (size_t i = 0; i < set->count; i++) {
         const struct hop_program *program = set->items[i].leg->program;
 
@@ -101,16 +108,39 @@ static int fill_plan(struct plan *plan, const struct wire *wire, const struct dr
     return 0;
 }
 
+static int plan_removal(struct plan_list *plans, struct live_wire *live, bool hide)
+{
+    struct plan *plan = add_plan(plans, live);
+
+    if (plan == NULL)
+        return -ENOMEM;
+    plan->removed = true;
+    plan->first = live_empty();
+    if (plan->first == NULL)
+        return -ENOMEM;
+    plan->hides = hide;
+    if (hide)
+        live_hide(live);
+    return 0;
+}
+
 int plan_wire(struct plan_list *plans, const struct wire_name *name, const struct drain_wish *wish, bool at_start)
 {
     const struct wire *wire = model_find_wire(control.model, name->network, name->name);
     struct live_wire *live = live_find(name->network, name->name);
-    bool created = live == NULL;
+    bool created;
     struct plan *plan;
-    int error = 0;
+    int error;
 
-    if (live == NULL && wire == NULL)
-        return 0;
+    if (wire == NULL)
+        return live != NULL ? plan_removal(plans, live, false) : 0;
+    // Deleted and made again in one transaction: another wire, with counters of its own.
+    if (live != NULL && strcmp(live->uid, wire->object.uid) != 0) {
+        if (plan_removal(plans, live, true) != 0)
+            return -ENOMEM;
+        live = NULL;
+    }
+    created = live == NULL;
     if (created && (live = live_create(wire)) == NULL)
         return -ENOMEM;
     plan = add_plan(plans, live);
@@ -120,15 +150,8 @@ int plan_wire(struct plan_list *plans, const struct wire_name *name, const struc
         return -ENOMEM;
     }
     plan->created = created;
-    if (wire == NULL) {
-        plan->removed = true;
-        plan->first = live_empty();
-        error = plan->first == NULL ? -ENOMEM : 0;
-    } else {
-        error = fill_plan(plan, wire, wish, at_start);
-    }
-    if (error == 0 && !created && !plan->removed && plan->final == NULL && plan->drain == NULL &&
-        live_sets_equal(live->now, plan->first))
+    error = fill_plan(plan, wire, wish, at_start);
+    if (error == 0 && !created && plan->final == NULL && plan->drain == NULL && live_sets_equal(live->now, plan->first))
         drop_plan(plans);
     return error;
 }

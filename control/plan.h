@@ -16,6 +16,7 @@ struct plan {
     struct live_set *final; // for the second, if it is another; owned; NULL: the first is all
     bool created;           // the live wire was made for this plan
     bool removed;           // the wire is gone from the model
+    bool hides;             // and another has taken its name
     struct drain *drain;    // the first table is for the time of a drain: what to do then; owned
     bool ends_drain;        // the first table is what live->drain was waiting for
     bool leaves;            // a bump leaves with the first table, at once
@@ -40,6 +41,9 @@ struct drain_wish {
 // yet, so one table is enough. A plan that changes nothing isn't added.
 // Returns 0, or -ENOMEM.
 int plan_wire(struct plan_list *plans, const struct wire_name *name, const struct drain_wish *wish, bool at_start);
+
+// All wires are planned: drained ones that hold what another wants give way. Returns 0 or -ENOMEM.
+int plan_yield(struct plan_list *plans);
 
 // A drain is over: what it prepared is published. Returns 0 or -ENOMEM.
 int plan_drained(struct plan_list *plans, struct live_wire *live);

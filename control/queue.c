@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "queue.h"
 
+#include "batch.h"
 #include "control.h"
 #include "live.h"
 #include "making.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { BATCH_DEVICE_NS = 50000000 }; // more time for each device of a batch
 
 static struct command_list queue = TAILQ_HEAD_INITIALIZER(queue);
 static bool stirred;
@@ -32,6 +35,8 @@ static void answer_error(struct command *command, const struct error *error)
     TAILQ_REMOVE(&queue, command, entry);
     if (command->device != NULL)
         device_remove(command->device);
+    if (command->batch != NULL)
+        batch_drop_devices(command->batch);
     command_fail(command, error);
 }
 
@@ -65,7 +70,7 @@ static bool removes_vifs(const struct command_list *group)
     const struct command *command;
 
     TAILQ_FOREACH(command, group, entry)
-    if (command->removed != VIF_SLOT_NONE)
+    if (command->removed != VIF_SLOT_NONE || (command->batch != NULL && command->batch->removed_count > 0))
         return true;
     return false;
 }
@@ -101,6 +106,81 @@ static void make_device(struct command *command, struct model_change *change, co
         command_fail(command, &error);
     }
     model_undo(change, mark);
+}
+
+// ---- batches ----
+
+static void time_out_batch(void *arg)
+{
+    struct command *command = arg;
+    struct error error;
+
+    error_set(&error, PATCHBAY_ERROR_UNAVAILABLE, NULL,
+              "Not all devices were there in time; nothing was changed. Try again, and look at the daemon's log.");
+    if (batch_is_making(command))
+        batch_making_stop();
+    else
+        TAILQ_REMOVE(&queue, command, entry);
+    batch_drop_devices(command->batch);
+    command_fail(command, &error);
+    stirred = true;
+}
+
+static void on_batch_ready(struct command *command)
+{
+    on_ready(command);
+}
+
+static void on_batch_failed(struct command *command, const struct error *error)
+{
+    command_fail(command, error);
+    // Another batch may wait for its turn.
+    stirred = true;
+}
+
+// Its step is done: undone again, whatever becomes of it here.
+static void make_devices(struct command *command, struct model_change *change, struct model_mark mark,
+                         const struct command_list *group)
+{
+    struct batch *batch = command->batch;
+    uint64_t limit = (uint64_t)LIMIT_REQUEST_SECONDS * 1000000000 + batch->fresh.count * (uint64_t)BATCH_DEVICE_NS;
+    struct error error;
+    int result = 0;
+
+    if (!command->timeout.armed)
+        timer_arm(&command->timeout, clock_now() + limit, time_out_batch, command);
+    if (!removes_vifs(group) && !batch_must_wait(batch)) {
+        TAILQ_REMOVE(&queue, command, entry);
+        result = batch_make(command, on_batch_ready, on_batch_failed);
+    }
+    batch_undo(change, mark);
+    if (result == 0)
+        return;
+    error_set(&error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+    command_fail(command, &error);
+}
+
+static void take_batch(struct command *command, struct model_change *change, struct command_list *group,
+                       struct wish_list *wishes)
+{
+    struct model_mark mark = model_step(change);
+    struct error error;
+
+    if (command_step(command, change, &error) != 0) {
+        answer_error(command, &error);
+    } else if (command->batch->dry_run) {
+        batch_undo(change, mark);
+        TAILQ_REMOVE(&queue, command, entry);
+        command_succeed(command);
+    } else if (command->batch->fresh.count > 0) {
+        make_devices(command, change, mark, group);
+    } else if (conflict_blocks(change, mark, wishes) || conflict_note(change, mark, command, wishes) != 0) {
+        batch_undo(change, mark);
+    } else {
+        timer_cancel(&command->timeout);
+        TAILQ_REMOVE(&queue, command, entry);
+        TAILQ_INSERT_TAIL(group, command, entry);
+    }
 }
 
 // ---- the others, and those whose device is there ----
@@ -148,7 +228,9 @@ void queue_collect(struct model_change *change, struct command_list *group, stru
     stirred = false;
     TAILQ_FOREACH_SAFE(command, &queue, entry, next)
     {
-        if (command_needs_device(command))
+        if (command->batch != NULL)
+            take_batch(command, change, group, wishes);
+        else if (command_needs_device(command))
             make_device(command, change, group);
         else
             take(command, change, group, wishes);
@@ -160,6 +242,8 @@ void queue_stop(const struct error *error)
     struct command *command;
 
     making_stop(error);
+    if ((command = batch_making_stop()) != NULL)
+        command_fail(command, error);
     while ((command = TAILQ_FIRST(&queue)) != NULL)
         answer_error(command, error);
 }

@@ -46,8 +46,11 @@ static json_t *encode_details(const struct error *error)
 
 json_t *request_encode_error(const struct error *error)
 {
-    // `s?` writes null for NULL: the API always shows both.
-    return json_pack("{s:{s:s, s:s, s:s?, s:o}}", "error", "code", error_code_name(error->code), "message",
-                     error->message, "field", error->field[0] != '\0' ? error->field : NULL, "details",
-                     encode_details(error));
+    // `s?` writes null for NULL: the API always shows both. Only a transaction's refusal has an index.
+    json_t *json =
+        json_pack("{s:{s:s, s:s, s:s?, s:o}}", "error", "code", error_code_name(error->code), "message", error->message,
+                  "field", error->field[0] != '\0' ? error->field : NULL, "details", encode_details(error));
+    if (json != NULL && error->index >= 0)
+        json_object_set_new(json_object_get(json, "error"), "index", json_integer(error->index));
+    return json;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "routes.h"
 
+#include "config.h"
 #include "names.h"
 #include "read.h"
 #include "stats.h"
@@ -49,6 +50,10 @@ const struct route routes[] = {
     {"PUT", WIRE "/tees/{tee}", write_object, OBJECT_WIRE, PARAMETERS_TEE, false, "put in or change a T"},
     {"PATCH", WIRE "/tees/{tee}", write_object, OBJECT_WIRE, PARAMETERS_TEE, false, "change fields of a T, move it"},
     {"DELETE", WIRE "/tees/{tee}", write_object, OBJECT_WIRE, PARAMETERS_DRAIN, false, "take a T out"},
+
+    {"POST", "/v1/transactions", write_transaction, 0, PARAMETERS_TRANSACTION, false, "many changes, all or none"},
+    {"GET", "/v1/config", read_config, 0, 0, true, "the whole desired state"},
+    {"PUT", "/v1/config", write_config, 0, PARAMETERS_CONFIG, false, "make the whole state so"},
     {.method = NULL},
 };
 
@@ -116,11 +121,10 @@ static unsigned measure(const struct route *route, const struct parts *parts)
     return distance;
 }
 
-static void answer_not_found(struct exchange *exchange, const struct parts *parts)
+static const char *find_nearest(const struct parts *parts)
 {
     const struct route *nearest = &routes[0];
     unsigned least = UINT32_MAX;
-    struct error error;
 
     for (const struct route *route = routes; route->method != NULL; route++) {
         unsigned distance = measure(route, parts);
@@ -130,8 +134,15 @@ static void answer_not_found(struct exchange *exchange, const struct parts *part
             nearest = route;
         }
     }
+    return nearest->path;
+}
+
+static void answer_not_found(struct exchange *exchange, const struct parts *parts)
+{
+    struct error error;
+
     error_set(&error, PATCHBAY_ERROR_NO_SUCH_PATH, NULL, "There is no path %.100s. The nearest is %s.", exchange->path,
-              nearest->path);
+              find_nearest(parts));
     exchange_fail(exchange, &error);
 }
 
@@ -214,4 +225,32 @@ void routes_handle(struct exchange *exchange)
         exchange_fail(exchange, &error);
     else
         route->handler(exchange, &target, &parameters);
+}
+
+int routes_find_change(const char *method, const char *path, struct target *target, unsigned *parameters,
+                       struct error *error)
+{
+    struct parts parts;
+    bool path_known = false;
+    const struct route *route = split(path, &parts) ? find(method, &parts, &path_known) : NULL;
+
+    if (route == NULL && !path_known)
+        return error_set(error, PATCHBAY_ERROR_NO_SUCH_PATH, "path", "There is no path %.100s. The nearest is %s.",
+                         path, find_nearest(&parts));
+    if (route == NULL || route->handler != write_object)
+        return error_set(error, PATCHBAY_ERROR_METHOD, "method",
+                         "An operation is a PUT, PATCH or DELETE of an object; %.20s %.100s is none.", method, path);
+    *parameters = route->parameters;
+    return read_target(route, &parts, target, error);
+}
+
+size_t routes_body_limit(const char *method, const char *path)
+{
+    struct parts parts;
+    bool path_known;
+    const struct route *route = split(path, &parts) ? find(method, &parts, &path_known) : NULL;
+
+    bool is_large = route != NULL && (route->handler == write_transaction || route->handler == write_config);
+
+    return is_large ? LIMIT_LARGE_BYTES : LIMIT_REQUEST_BYTES;
 }

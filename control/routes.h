@@ -33,6 +33,14 @@ struct route {
 // The table; ends with a method of NULL.
 extern const struct route routes[];
 
+// The route of a change within a transaction: what its path names, and which parameters it takes. Returns 0, or -EINVAL
+// with the error, whose field is "path" or "method".
+int routes_find_change(const char *method, const char *path, struct target *target, unsigned *parameters,
+                       struct error *error);
+
+// How many bytes the body of a request may have.
+size_t routes_body_limit(const char *method, const char *path);
+
 // Finds the route and calls its handler, or answers why there is none.
 void routes_handle(struct exchange *exchange);
 

@@ -22,7 +22,7 @@
 enum {
     HEADERS_MAX = 16 * 1024,               // what a client may send us in headers
     CONNECTION_MEMORY = 64 * 1024,         // of libmicrohttpd: headers, and the windows for bodies
-    SWALLOW_MAX = 8 * LIMIT_REQUEST_BYTES, // of a body that is refused for its size, so that the answer is read
+    SWALLOW_MAX = 8 * LIMIT_REQUEST_BYTES, // beyond its limit, of a body that is refused, so that the answer is read
     SLICE_BLOCK = 32 * 1024,
 };
 
@@ -41,10 +41,41 @@ struct client {
 static struct MHD_Daemon *http;
 static struct watcher http_watcher = {.fd = -1};
 static void (*handle_exchange)(struct exchange *exchange);
+static size_t (*find_body_limit)(const char *method, const char *path);
+// Memory of bodies above LIMIT_REQUEST_BYTES, of all clients; see LIMIT_LARGE_TOTAL_BYTES.
+static size_t large_bytes;
 static bool connections_changed;
 static bool resumed;
 
 // ---- answers ----
+
+void exchange_set_etag(struct exchange *exchange, uint64_t etag)
+{
+    if (etag != 0)
+        snprintf(exchange->etag, sizeof(exchange->etag), "\"%llu\"", (unsigned long long)etag);
+}
+
+void exchange_answer_text(struct exchange *exchange, unsigned status, char *text, size_t size, uint64_t etag)
+{
+    if (text == NULL) {
+        static const char no_memory[] =
+            "{\"error\":{\"code\":\"Internal\",\"message\":\"Memory is out.\",\"field\":null,"
+            "\"details\":null}}\n";
+        status = 500;
+        etag = 0;
+        text = strdup(no_memory);
+        size = text != NULL ? sizeof(no_memory) - 1 : 0;
+    }
+    exchange->answer = text;
+    exchange->answer_size = size;
+    exchange->status = status;
+    exchange_set_etag(exchange, etag);
+    if (exchange->suspended) {
+        exchange->suspended = false;
+        resumed = true;
+        MHD_resume_connection(exchange->connection);
+    }
+}
 
 void exchange_answer(struct exchange *exchange, unsigned status, json_t *body, uint64_t etag)
 {
@@ -52,28 +83,10 @@ void exchange_answer(struct exchange *exchange, unsigned status, json_t *body, u
     size_t size = text != NULL ? strlen(text) : 0;
 
     json_decref(body);
-    if (text == NULL) {
-        static const char no_memory[] =
-            "{\"error\":{\"code\":\"Internal\",\"message\":\"Memory is out.\",\"field\":null,"
-            "\"details\":null}}";
-        status = 500;
-        etag = 0;
-        text = strdup(no_memory);
-        size = text != NULL ? sizeof(no_memory) - 1 : 0;
-    }
     // People read it with curl: the terminator becomes the line's end.
     if (text != NULL)
         text[size++] = '\n';
-    exchange->answer = text;
-    exchange->answer_size = size;
-    exchange->status = status;
-    if (etag != 0)
-        snprintf(exchange->etag, sizeof(exchange->etag), "\"%llu\"", (unsigned long long)etag);
-    if (exchange->suspended) {
-        exchange->suspended = false;
-        resumed = true;
-        MHD_resume_connection(exchange->connection);
-    }
+    exchange_answer_text(exchange, status, text, size, etag);
 }
 
 void exchange_answer_slices(struct exchange *exchange, struct slices *slices)
@@ -214,6 +227,7 @@ static struct exchange *create_exchange(struct MHD_Connection *connection, const
     exchange->peer = exchange->client->peer;
     exchange->method = strdup(method);
     exchange->path = strdup(path);
+    exchange->body_limit = find_body_limit(method, path);
     return exchange;
 }
 
@@ -223,11 +237,25 @@ static void destroy_exchange(struct exchange *exchange)
         exchange->slices->destroy(exchange->slices);
     if (exchange->sliced != NULL)
         exchange->sliced->destroy(exchange->sliced);
+    if (exchange->body_room > LIMIT_REQUEST_BYTES)
+        large_bytes -= exchange->body_room;
     free(exchange->method);
     free(exchange->path);
     free(exchange->body);
     free(exchange->answer);
     free(exchange);
+}
+
+static void refuse_body(struct exchange *exchange)
+{
+    char message[128];
+
+    snprintf(message, sizeof(message), "The request is larger than %zu MiB.", exchange->body_limit >> 20);
+    if (exchange->too_large)
+        refuse(exchange, PATCHBAY_ERROR_TOO_LARGE, message);
+    else
+        refuse(exchange, PATCHBAY_ERROR_UNAVAILABLE,
+               "Other clients' large requests have all the memory that there is for such; try again.");
 }
 
 // Judges what the headers tell. True: the body is not worth waiting for.
@@ -241,37 +269,52 @@ static bool refuse_early(struct exchange *exchange)
         refuse(exchange, PATCHBAY_ERROR_HEADERS_TOO_LARGE, "The request's headers are larger than 16 KiB.");
         return true;
     }
-    exchange->too_large = length != NULL && strtoull(length, NULL, 10) > LIMIT_REQUEST_BYTES;
+    exchange->too_large = length != NULL && strtoull(length, NULL, 10) > exchange->body_limit;
     // A client that waits for leave to send the body gets the answer instead.
     if (exchange->too_large && exchange_header(exchange, MHD_HTTP_HEADER_EXPECT) != NULL) {
-        refuse(exchange, PATCHBAY_ERROR_TOO_LARGE, "The request is larger than 1 MiB.");
+        refuse_body(exchange);
         return true;
     }
     return false;
 }
 
-static bool take_body(struct exchange *exchange, const char *data, size_t size)
+// Makes room for a body of this size. False: there is no memory. Sets crowded if it may not be had.
+static bool grow_body(struct exchange *exchange, size_t size)
 {
     size_t room = exchange->body_room > 0 ? exchange->body_room : 4096;
+    size_t counted = exchange->body_room > LIMIT_REQUEST_BYTES ? exchange->body_room : 0;
     char *larger;
 
-    if (exchange->too_large || exchange->body_size + size > LIMIT_REQUEST_BYTES) {
-        exchange->too_large = true;
-        exchange->body_size += size;
-        return exchange->body_size <= SWALLOW_MAX;
-    }
-    while (room < exchange->body_size + size)
+    while (room < size)
         room *= 2;
-    if (room > exchange->body_room) {
-        larger = realloc(exchange->body, room);
-        if (larger == NULL)
-            return false;
-        exchange->body = larger;
-        exchange->body_room = room;
+    if (room == exchange->body_room)
+        return true;
+    // One slow client may not keep others from it by sending the most there may be.
+    if (room > LIMIT_REQUEST_BYTES && large_bytes - counted + room > LIMIT_LARGE_TOTAL_BYTES) {
+        exchange->crowded = true;
+        return true;
     }
-    memcpy(exchange->body + exchange->body_size, data, size);
-    exchange->body_size += size;
+    larger = realloc(exchange->body, room);
+    if (larger == NULL)
+        return false;
+    if (room > LIMIT_REQUEST_BYTES)
+        large_bytes += room - counted;
+    exchange->body = larger;
+    exchange->body_room = room;
     return true;
+}
+
+static bool take_body(struct exchange *exchange, const char *data, size_t size)
+{
+    size_t whole = exchange->body_size + size;
+
+    exchange->too_large = exchange->too_large || whole > exchange->body_limit;
+    if (!exchange->too_large && !exchange->crowded && !grow_body(exchange, whole))
+        return false;
+    if (!exchange->too_large && !exchange->crowded)
+        memcpy(exchange->body + exchange->body_size, data, size);
+    exchange->body_size = whole;
+    return whole <= exchange->body_limit + SWALLOW_MAX;
 }
 
 // Called by libmicrohttpd when the headers are there, for each piece of the
@@ -298,8 +341,8 @@ static enum MHD_Result receive(void *cls, struct MHD_Connection *connection, con
     if (!exchange->arrived) {
         exchange->arrived = true;
         timer_cancel(&exchange->client->deadline);
-        if (exchange->too_large)
-            refuse(exchange, PATCHBAY_ERROR_TOO_LARGE, "The request is larger than 1 MiB.");
+        if (exchange->too_large || exchange->crowded)
+            refuse_body(exchange);
         else
             handle_exchange(exchange);
     }
@@ -404,12 +447,14 @@ static void nothing_to_do(void *arg)
     (void)arg;
 }
 
-int server_start(int listen_fd, void (*handle)(struct exchange *exchange), char *reason, size_t reason_size)
+int server_start(int listen_fd, void (*handle)(struct exchange *exchange),
+                 size_t (*body_limit)(const char *method, const char *path), char *reason, size_t reason_size)
 {
     const union MHD_DaemonInfo *info;
     int error;
 
     handle_exchange = handle;
+    find_body_limit = body_limit;
     http = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, receive, NULL,
                             MHD_OPTION_EXTERNAL_LOGGER, log_http, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
                             MHD_OPTION_CONNECTION_LIMIT, (unsigned)LIMIT_CLIENTS, MHD_OPTION_CONNECTION_TIMEOUT,

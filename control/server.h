@@ -50,15 +50,18 @@ struct exchange {
     size_t body_room; // allocated
     bool arrived;     // the request is whole
     bool suspended;
+    size_t body_limit; // bytes
     bool too_large;
+    bool crowded;          // there are too many large bodies already
     struct slices *sliced; // being sent
     const char *slice;     // rest of the current slice
     size_t slice_size;
 };
 
-// Calls handle for every whole request; it answers at once or later. Takes the
-// listening descriptor. Returns 0, or -errno with the reason.
-int server_start(int listen_fd, void (*handle)(struct exchange *exchange), char *reason, size_t reason_size);
+// Calls handle for every whole request; it answers at once or later. body_limit says how
+// many bytes a request's body may have. Takes the listening descriptor. Returns 0, or -errno with the reason.
+int server_start(int listen_fd, void (*handle)(struct exchange *exchange),
+                 size_t (*body_limit)(const char *method, const char *path), char *reason, size_t reason_size);
 
 // Accepts, reads, handles, sends; doesn't block. To be called each turn of the loop.
 void server_run(void);
@@ -71,6 +74,9 @@ void server_stop(uint64_t deadline);
 
 // Answers. The first form takes the reference; etag 0 means none.
 void exchange_answer(struct exchange *exchange, unsigned status, json_t *body, uint64_t etag);
+// The same with a text (malloc'ed, taken over) that ends in a newline; NULL: memory is out.
+void exchange_answer_text(struct exchange *exchange, unsigned status, char *text, size_t size, uint64_t etag);
+void exchange_set_etag(struct exchange *exchange, uint64_t etag);
 void exchange_answer_slices(struct exchange *exchange, struct slices *slices);
 void exchange_fail(struct exchange *exchange, const struct error *error);
 

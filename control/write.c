@@ -2,8 +2,10 @@
 #include "write.h"
 
 #include "apply.h"
+#include "batch.h"
 #include "request.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void write_object(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
@@ -38,8 +40,51 @@ void write_object(struct exchange *exchange, const struct target *target, const 
     command->kind = target->kind;
     command->is_tee = target->is_tee;
     command->options = parameters->options;
+    command->if_match = exchange_header(exchange, "If-Match");
+    command->if_none_match = exchange_header(exchange, "If-None-Match");
     strlcpy(command->network, target->network, sizeof(command->network));
     strlcpy(command->name, target->name, sizeof(command->name));
     strlcpy(command->tee, target->tee, sizeof(command->tee));
     apply_submit(command);
+}
+
+static void write_batch(struct exchange *exchange, const struct parameters *parameters, bool is_config)
+{
+    const char *body = exchange->body != NULL ? exchange->body : "";
+    struct command *command = command_create(exchange, COMMAND_BATCH, NULL);
+    struct error error;
+    int result;
+
+    if (command != NULL)
+        command->batch = calloc(1, sizeof(*command->batch));
+    if (command == NULL || command->batch == NULL) {
+        result = error_set(&error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+    } else {
+        command->batch->kind = is_config ? BATCH_CONFIG : BATCH_TRANSACTION;
+        command->batch->dry_run = parameters->dry_run;
+        command->options = parameters->options;
+        command->if_match = exchange_header(exchange, "If-Match");
+        command->if_none_match = exchange_header(exchange, "If-None-Match");
+        result = is_config ? config_parse(command->batch, body, exchange->body_size, &error)
+                           : transaction_parse(command->batch, body, exchange->body_size, &error);
+    }
+    if (result == 0) {
+        apply_submit(command);
+        return;
+    }
+    exchange_fail(exchange, &error);
+    if (command != NULL)
+        command_destroy(command);
+}
+
+void write_transaction(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    (void)target;
+    write_batch(exchange, parameters, false);
+}
+
+void write_config(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    (void)target;
+    write_batch(exchange, parameters, true);
 }

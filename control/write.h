@@ -8,4 +8,7 @@
 // answered when apply is done with it.
 route_handler write_object;
 
+// POST /v1/transactions and PUT /v1/config: many changes in one command.
+route_handler write_transaction, write_config;
+
 #endif

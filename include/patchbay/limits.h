@@ -50,6 +50,9 @@ enum patchbay_limit {
 
     // API.
     LIMIT_REQUEST_BYTES = 1 << 20,
+    LIMIT_LARGE_BYTES = 16 << 20,       // of a transaction or a whole configuration
+    LIMIT_LARGE_TOTAL_BYTES = 64 << 20, // of all bodies above LIMIT_REQUEST_BYTES at once
+    LIMIT_OPERATIONS = 20000,           // a transaction
     LIMIT_REQUEST_DEPTH = 16,
     LIMIT_CLIENTS = 64,
     LIMIT_REQUEST_SECONDS = 10, // for a request to arrive, and for a device to be made

@@ -21,7 +21,7 @@ class Routes(DaemonTest):
         self.check(d.put(f"{NET}/wires/w/tees/t", {"port": "t"}), 201)
         for path in ("/v1/vifs", "/v1/vifs/a", "/v1/vifs/a/stats", "/v1/networks", "/v1/networks/n", f"{NET}/ports",
                      f"{NET}/ports/a", f"{NET}/wires", f"{NET}/wires/w", f"{NET}/wires/w/stats", f"{NET}/wires/w/tees",
-                     f"{NET}/wires/w/tees/t"):
+                     f"{NET}/wires/w/tees/t", "/v1/config"):
             with self.subTest(path=path):
                 got = self.check(d.get(path), 200)
                 self.assertEqual(got.headers["Content-Type"], "application/json")
@@ -34,6 +34,15 @@ class Routes(DaemonTest):
                 self.check(d.patch(path, {"labels": {"k": "v"}}), 200)
                 self.assertEqual(d.get(path).json["labels"], {"k": "v"} if path != "/v1/networks/n" else
                                  {"a": "b", "k": "v"})
+        config = self.check(d.get("/v1/config"), 200).json
+        config["wires"][0]["b"] = None
+        self.check(d.put("/v1/config?dry_run=1", config), 200)
+        self.check(d.put("/v1/config", config), 428, "PreconditionRequired")
+        self.check(d.put("/v1/config?force=1", config), 200)
+        operations = [{"method": "PATCH", "path": f"{NET}/wires/w", "body": {"b": "b"}},
+                      {"method": "DELETE", "path": f"{NET}/ports/b"}]
+        self.check(d.ask("POST", "/v1/transactions", {"operations": operations}), 409, "InUse")
+        self.check(d.ask("POST", "/v1/transactions", {"operations": operations[:1]}), 200)
         for path in (f"{NET}/wires/w/tees/t", f"{NET}/wires/w", f"{NET}/ports/a", "/v1/vifs/a", "/v1/networks/n"):
             with self.subTest(path=path):
                 before = d.get(path).json

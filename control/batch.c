@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "batch.h"
+
+#include "check.h"
+#include "control.h"
+#include "log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void batch_destroy(struct batch *batch)
+{
+    if (batch == NULL)
+        return;
+    free(batch->items);
+    free(batch->results);
+    free(batch->plan);
+    free(batch->fresh.items);
+    free(batch->removed);
+    free(batch->devices.items);
+    free(batch);
+}
+
+int batch_add(struct batch *batch, const struct slice *item)
+{
+    if (batch->count == batch->room) {
+        size_t room = batch->room > 0 ? batch->room * 2 : 64;
+        struct slice *larger = reallocarray(batch->items, room, sizeof(*larger));
+
+        if (larger == NULL)
+            return -ENOMEM;
+        batch->items = larger;
+        batch->room = room;
+    }
+    batch->items[batch->count++] = *item;
+    return 0;
+}
+
+// ---- the step ----
+
+static void forget_step(struct batch *batch)
+{
+    memset(batch->tally, 0, sizeof(batch->tally));
+    batch->fresh.count = 0;
+    batch->removed_count = 0;
+    batch->removed_gone = 0;
+    free(batch->plan);
+    batch->plan = NULL;
+}
+
+// If-Match of a batch is about the whole: its tag is the generation.
+static int check_generation(const struct command *command, const struct model_change *change, struct error *error)
+{
+    const struct object whole = {.kind = OBJECT_NETWORK, .generation = change->generation};
+
+    if (command->if_none_match != NULL)
+        return error_set(error, PATCHBAY_ERROR_MALFORMED, NULL,
+                         "The state as a whole takes If-Match alone; If-None-Match can stand in an operation.");
+    if (command->if_match == NULL && command->batch->kind == BATCH_CONFIG && !command->options.force &&
+        !command->batch->dry_run)
+        return error_set(error, PATCHBAY_ERROR_PRECONDITION_REQUIRED, NULL,
+                         "A whole configuration undoes what others have changed meanwhile. Send If-Match with the "
+                         "ETag of GET /v1/config, or ?force=1.");
+    // force says that it doesn't matter what was changed meanwhile.
+    return command->if_match == NULL ? 0 : check_match(&whole, command->if_match, NULL, error);
+}
+
+int batch_step(struct command *command, struct model_change *change, struct error *error)
+{
+    struct batch *batch = command->batch;
+    struct model_mark mark = {.record_count = change->record_count, .generation = change->generation};
+    int result;
+
+    forget_step(batch);
+    result = check_generation(command, change, error);
+    if (result != 0)
+        return -EINVAL;
+    result =
+        batch->kind == BATCH_CONFIG ? config_step(command, change, error) : transaction_step(command, change, error);
+    if (result == 0)
+        result = batch_settle_devices(batch, change, mark, error);
+    command->generation = change->generation;
+    if (result == 0)
+        return 0;
+    batch_undo(change, mark);
+    return -EINVAL;
+}
+
+void batch_undo(struct model_change *change, struct model_mark mark)
+{
+    for (size_t i = mark.record_count; i < change->record_count; i++) {
+        const struct model_record *record = &change->records[i];
+        const struct vif *vif = (const struct vif *)record->new;
+
+        // A slot with a device is given back when that is gone.
+        if (record->old == NULL && record->new->kind == OBJECT_VIF &&device_find(vif->slot) == NULL)
+            model_slot_release(control.model, vif->slot);
+    }
+    model_undo(change, mark);
+}
+
+// ---- the answer ----
+
+static void print_results(const struct batch *batch, FILE *out)
+{
+    static const char *const words[] = {
+        [BATCH_SAME] = "same", [BATCH_UPDATED] = "changed", [BATCH_CREATED] = "created", [BATCH_DELETED] = "deleted"};
+
+    fputs(",\"results\":[", out);
+    for (size_t i = 0; i < batch->count; i++)
+        fprintf(out, "%s\"%s\"", i > 0 ? "," : "", words[batch->results[i]]);
+    fputc(']', out);
+}
+
+static void print_answer(const struct command *command, FILE *out)
+{
+    const struct batch *batch = command->batch;
+
+    // What a dry run would have made never was.
+    fprintf(out, "{\"generation\":%llu,\"dry_run\":%s,\"created\":%zu,\"changed\":%zu,\"deleted\":%zu,\"same\":%zu",
+            (unsigned long long)(batch->dry_run ? model_generation(control.model) : command->generation),
+            batch->dry_run ? "true" : "false", batch->tally[BATCH_CREATED], batch->tally[BATCH_UPDATED],
+            batch->tally[BATCH_DELETED], batch->tally[BATCH_SAME]);
+    if (batch->kind == BATCH_TRANSACTION) {
+        print_results(batch, out);
+    } else {
+        fputs(",\"changes\":[", out);
+        fwrite(batch->plan != NULL ? batch->plan : "", 1, batch->plan_size, out);
+        fputc(']', out);
+    }
+    fputs("}\n", out);
+}
+
+void batch_answer(struct command *command)
+{
+    const struct batch *batch = command->batch;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (out != NULL) {
+        print_answer(command, out);
+        fclose(out);
+    }
+    log_message(batch->dry_run ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "apply",
+                "%s %s%s: generation %llu, %zu created, %zu changed, %zu deleted, by pid %d uid %u",
+                command->exchange->method, command->exchange->path, batch->dry_run ? " (dry run)" : "",
+                (unsigned long long)command->generation, batch->tally[BATCH_CREATED], batch->tally[BATCH_UPDATED],
+                batch->tally[BATCH_DELETED], (int)command->exchange->peer.pid, (unsigned)command->exchange->peer.uid);
+    exchange_answer_text(command->exchange, 200, text, size,
+                         batch->dry_run ? model_generation(control.model) : command->generation);
+}
+
+void batch_blame(const struct batch *batch, size_t item, struct error *error)
+{
+    static const char *const sections[OBJECT_KIND_COUNT] = {"networks", "vifs", "ports", "wires"};
+    size_t kind = 0;
+
+    if (batch->kind == BATCH_TRANSACTION) {
+        error->index = (int)item;
+        return;
+    }
+    while (kind + 1 < OBJECT_KIND_COUNT && item >= batch->sections[kind + 1])
+        kind++;
+    // In a configuration the network is a field like any other.
+    if (error->code == PATCHBAY_ERROR_NOT_FOUND) {
+        error->code = PATCHBAY_ERROR_NO_SUCH_REF;
+        snprintf(error->field, sizeof(error->field), "network");
+    }
+    error_prefix(error, error->field[0] != '\0' ? "%s[%zu]." : "%s[%zu]", sections[kind], item - batch->sections[kind]);
+}
