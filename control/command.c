@@ -3,6 +3,7 @@
 
 #include "batch.h"
 #include "check.h"
+#include "conf_request.h"
 #include "control.h"
 #include "log.h"
 #include "render.h"
@@ -238,6 +239,8 @@ static json_t *show(struct command *command)
     const char *uid = json_string_value(json_object_get(shown, "uid"));
 
     command->shown = NULL;
+    if (command->conf != NULL)
+        return conf_answer(command, shown);
     if (command->verb == COMMAND_DELETE || object == NULL || uid == NULL)
         return shown;
     if (command->is_tee) {

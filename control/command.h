@@ -25,6 +25,8 @@ struct command_options {
     uint32_t wait_seconds; // 0: answer at once
 };
 
+struct conf_row;
+
 struct command {
     TAILQ_ENTRY(command) entry; // of the one list that it is in
     struct exchange *exchange;  // NULL: nobody waits for the answer
@@ -35,6 +37,7 @@ struct command {
     char name[LIMIT_NAME_LEN + 1];
     char tee[LIMIT_NAME_LEN + 1];
     json_t *body;                         // PUT, PATCH
+    const struct conf_row *conf;          // it writes this key, and is answered with it; else NULL
     const char *if_match, *if_none_match; // the exchange's, or the operation's; NULL: not given
     bool quiet;                           // an operation of a transaction: its answer shows no object
     struct batch *batch;                  // COMMAND_BATCH: many changes in one step; owned

@@ -5,6 +5,7 @@
 // what is wrong and what to do.
 
 #include "apply.h"
+#include "conf.h"
 #include "control.h"
 #include "devices.h"
 #include "events.h"
@@ -247,6 +248,14 @@ int main(int argc, char *argv[])
     // For docs/openapi.yaml and its test only, hence in no help.
     if (argc == 2 && strcmp(argv[1], "--dump-openapi") == 0)
         return openapi_print(stdout) != 0;
+    conf_register(&conf_standard);
+    conf_register(&conf_vif);
+    conf_register(&conf_extension);
+    // For the build and its tests only, hence in no help.
+    if (argc == 2 && strcmp(argv[1], "--dump-conf") == 0) {
+        conf_document(stdout);
+        return 0;
+    }
     switch (options_parse(argc, argv, &options)) {
     case OPTIONS_RUN:
         break;

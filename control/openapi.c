@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "openapi.h"
 
+#include "conf_request.h"
 #include "config.h"
 #include "parameters.h"
 #include "patchbay/errors.h"
@@ -31,6 +32,9 @@ static const struct described {
     {read_config, NULL, "Config", NULL},
     {write_config, "ConfigPut", "ConfigDone", NULL},
     {write_transaction, "Transaction", "TransactionDone", NULL},
+    {conf_read_keys, NULL, "ConfKeys", NULL},
+    {conf_read_key, NULL, "ConfKey", NULL},
+    {conf_write_key, "ConfKeyPut", "ConfKey", NULL},
 };
 
 static const char *const nouns[OBJECT_KIND_COUNT] = {"Network", "Vif", "Port", "Wire"};

@@ -43,6 +43,10 @@ static const struct shape {
     {"WireStatus", "state:up|down|draining reason:string since:time path:[string] drain:Drain?"},
     {"Drain", "late:integer unreturned:integer"},
     {"TeeStatus", "state:up|down|off|failed reason:string since:time position:integer"},
+    {"ConfKeys", "keys:[string]"},
+    {"ConfKey", "key:string value:any type:string unit:string? writable:boolean standard:boolean description:string"},
+    {"ConfKeyPut", "key?:string value:any type?:string unit?:string? writable?:boolean standard?:boolean "
+                   "description?:string"},
     {"NetworkList", "items:[Network] next:string? generation:integer"},
     {"VifList", "items:[Vif] next:string? generation:integer"},
     {"PortList", "items:[Port] next:string? generation:integer"},

@@ -44,7 +44,7 @@ static json_t *list_users(enum object_kind kind, const struct object *object)
 
 // ---- vif ----
 
-static json_t *render_mac(const uint8_t mac[6])
+json_t *render_mac(const uint8_t mac[6])
 {
     static const uint8_t unknown[6];
 
@@ -53,12 +53,28 @@ static json_t *render_mac(const uint8_t mac[6])
     return json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
-// What kind of rings the guest's driver chose; null while there is none.
-static json_t *render_ring(uint64_t virtio_features)
+json_t *render_ring(uint64_t virtio_features)
 {
     if (virtio_features == 0)
         return json_null();
     return json_string(virtio_features & 1ULL << VIRTIO_F_RING_PACKED ? "packed" : "split");
+}
+
+json_t *render_offloads(uint64_t features)
+{
+    static const struct {
+        unsigned bit;
+        const char *word;
+    } offloads[] = {
+        {0, "csum"},      {1, "guest_csum"}, {7, "guest_tso4"}, {8, "guest_tso6"},
+        {9, "guest_ecn"}, {11, "host_tso4"}, {12, "host_tso6"}, {13, "host_ecn"},
+    };
+    json_t *words = json_array();
+
+    for (size_t i = 0; i < sizeof(offloads) / sizeof(offloads[0]); i++)
+        if (features >> offloads[i].bit & 1)
+            json_array_append_new(words, json_string(offloads[i].word));
+    return words;
 }
 
 static json_t *render_vif_status(const struct vif *vif)

@@ -18,4 +18,11 @@ json_t *render_tee(const struct wire *wire, size_t position);
 json_t *render_with_status(json_t *shown, const struct object *object);
 json_t *render_tee_with_status(json_t *shown, const struct wire *wire, size_t position);
 
+// Parts of a vif's status, which its conf has, too. mac all zero: null. ring: what kind of rings the guest's driver
+// chose; null while there is none. offloads: what it negotiated, by the names that QEMU gives the bits (virtio 1.2,
+// 5.1.3).
+json_t *render_mac(const uint8_t mac[6]);
+json_t *render_ring(uint64_t virtio_features);
+json_t *render_offloads(uint64_t features);
+
 #endif

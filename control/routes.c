@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "routes.h"
 
+#include "conf_request.h"
 #include "config.h"
 #include "names.h"
 #include "read.h"
@@ -12,7 +13,9 @@
 #include <string.h>
 
 #define NET  "/v1/networks/{net}"
+#define PORT NET "/ports/{port}"
 #define WIRE NET "/wires/{wire}"
+#define KEY  "/conf/{key}"
 
 const struct route routes[] = {
     {"GET", "/v1/version", read_version, 0, 0, true, "versions of daemon, API, DPDK and state"},
@@ -54,6 +57,30 @@ const struct route routes[] = {
     {"POST", "/v1/transactions", write_transaction, 0, PARAMETERS_TRANSACTION, false, "many changes, all or none"},
     {"GET", "/v1/config", read_config, 0, 0, true, "the whole desired state"},
     {"PUT", "/v1/config", write_config, 0, PARAMETERS_CONFIG, false, "make the whole state so"},
+    {"GET", "/v1/conf", conf_read_keys, 0, 0, true, "what the host can do: keys"},
+    {"GET", "/v1" KEY, conf_read_key, 0, 0, true, "one of these"},
+    {"PUT", "/v1" KEY, conf_write_key, 0, 0, false, "set it"},
+    {"DELETE", "/v1" KEY, conf_write_key, 0, 0, false, "put back its default"},
+    {"GET", NET "/conf", conf_read_keys, OBJECT_NETWORK, 0, true, "what the network can do and be told: keys"},
+    {"GET", NET KEY, conf_read_key, OBJECT_NETWORK, 0, true, "one of these"},
+    {"PUT", NET KEY, conf_write_key, OBJECT_NETWORK, 0, false, "set it"},
+    {"DELETE", NET KEY, conf_write_key, OBJECT_NETWORK, 0, false, "put back its default"},
+    {"GET", PORT "/conf", conf_read_keys, OBJECT_PORT, 0, true, "what the port can do and be told: keys"},
+    {"GET", PORT KEY, conf_read_key, OBJECT_PORT, 0, true, "one of these"},
+    {"PUT", PORT KEY, conf_write_key, OBJECT_PORT, PARAMETERS_TEE, false, "set it"},
+    {"DELETE", PORT KEY, conf_write_key, OBJECT_PORT, PARAMETERS_TEE, false, "put back its default"},
+    {"GET", PORT "/vif/conf", conf_read_keys, OBJECT_VIF, 0, true, "what the port's vif can do and be told: keys"},
+    {"GET", PORT "/vif" KEY, conf_read_key, OBJECT_VIF, 0, true, "one of these"},
+    {"PUT", PORT "/vif" KEY, conf_write_key, OBJECT_VIF, 0, false, "set it"},
+    {"DELETE", PORT "/vif" KEY, conf_write_key, OBJECT_VIF, 0, false, "put back its default"},
+    {"GET", "/v1/vifs/{vif}/conf", conf_read_keys, OBJECT_VIF, 0, true, "what the vif can do and be told: keys"},
+    {"GET", "/v1/vifs/{vif}" KEY, conf_read_key, OBJECT_VIF, 0, true, "one of these"},
+    {"PUT", "/v1/vifs/{vif}" KEY, conf_write_key, OBJECT_VIF, 0, false, "set it"},
+    {"DELETE", "/v1/vifs/{vif}" KEY, conf_write_key, OBJECT_VIF, 0, false, "put back its default"},
+    {"GET", WIRE "/conf", conf_read_keys, OBJECT_WIRE, 0, true, "what the wire can do and be told: keys"},
+    {"GET", WIRE KEY, conf_read_key, OBJECT_WIRE, 0, true, "one of these"},
+    {"PUT", WIRE KEY, conf_write_key, OBJECT_WIRE, PARAMETERS_TEE, false, "set it"},
+    {"DELETE", WIRE KEY, conf_write_key, OBJECT_WIRE, PARAMETERS_TEE, false, "put back its default"},
     {.method = NULL},
 };
 
@@ -80,6 +107,18 @@ static bool split(const char *path, struct parts *parts)
         path += 1 + len;
     }
     return true;
+}
+
+// Paths of conf may end in a slash, and may write the port's vif in capitals.
+static void normalize_conf(struct parts *parts)
+{
+    size_t last = parts->count - 1;
+
+    if (last > 0 && parts->text[last][0] == '\0' && strcmp(parts->text[last - 1], "conf") == 0)
+        last = --parts->count - 1;
+    for (size_t at = last > 0 ? last - 1 : 0; at <= last; at++)
+        if (at > 0 && strcmp(parts->text[at], "conf") == 0 && strcmp(parts->text[at - 1], "VIF") == 0)
+            strcpy(parts->text[at - 1], "vif");
 }
 
 static bool is_variable(const char *part)
@@ -188,12 +227,18 @@ static int read_target(const struct route *route, const struct parts *parts, str
 
     *target = (struct target){.kind = route->kind};
     split(route->path, &wanted);
+    target->is_host = wanted.count > 1 && strcmp(wanted.text[1], "conf") == 0;
     for (size_t i = 0; i < wanted.count; i++) {
         const char *part = parts->text[i];
         char *into = target->name;
 
         if (!is_variable(wanted.text[i]))
             continue;
+        if (strcmp(wanted.text[i], "{key}") == 0) {
+            // No key is as long as a name may be: what is cut can't be one.
+            strlcpy(target->key, part, sizeof(target->key));
+            continue;
+        }
         if (!names_valid(part))
             return error_set(error, PATCHBAY_ERROR_BAD_VALUE, "name", "\"%.64s\" can't be a name: " NAMES_RULE ".",
                              part);
@@ -211,11 +256,15 @@ void routes_handle(struct exchange *exchange)
 {
     struct parts parts;
     bool whole = split(exchange->path, &parts), path_known = false;
-    const struct route *route = whole ? find(exchange->method, &parts, &path_known) : NULL;
+    const struct route *route = NULL;
     struct parameters parameters;
     struct target target;
     struct error error;
 
+    if (whole) {
+        normalize_conf(&parts);
+        route = find(exchange->method, &parts, &path_known);
+    }
     if (route == NULL && path_known)
         answer_method(exchange, &parts);
     else if (route == NULL)

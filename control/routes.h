@@ -12,10 +12,12 @@
 // What a request is about, as its path says.
 struct target {
     enum object_kind kind;
+    bool is_host; // the path is the host's: kind means nothing
     bool is_tee;
     char network[LIMIT_NAME_LEN + 1]; // "" for networks and vifs
     char name[LIMIT_NAME_LEN + 1];    // "" for lists
     char tee[LIMIT_NAME_LEN + 1];     // "" if it is none
+    char key[LIMIT_NAME_LEN + 1];     // of conf; "" if it is none
 };
 
 typedef void route_handler(struct exchange *exchange, const struct target *target, const struct parameters *parameters);

@@ -316,6 +316,7 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
     }
     memset(attachment, 0, size);
     attachment->vid = vid;
+    attachment->numa_node = rte_vhost_get_numa_node(vid);
     attachment->vif = vif;
     attachment->queue_pairs = queue_pairs;
     for (unsigned i = 0; i <= GUEST_MEMORY_REGIONS; i++)

@@ -30,6 +30,7 @@ struct attachment {
 
     // Cold: the library's side.
     int vid;
+    int numa_node;                         // of its rings; negative: not known
     int watches[GUEST_MEMORY_REGIONS + 1]; // handles of sigbus.h; the last: of the log
     struct vif *vif;
     struct guest_log log; // while the guest is being migrated; the mapping is the connection's

@@ -122,6 +122,8 @@ struct vif_state {
     unsigned worker;                   // index of the worker that polls it
     uint16_t mtu;                      // bytes of payload; 0: not known
     uint8_t mac[6];                    // all zero: not known
+    uint32_t speed_mbps;               // of its link, Mbit/s; 0: not known
+    int numa_node;                     // of the guest's memory or the device; negative: not known
 };
 
 // Any thread: copies the vif's state. Returns false for an empty slot.
@@ -140,6 +142,10 @@ struct vif_count {
 
 // Any thread. Returns false for an empty slot.
 bool vif_read_count(vif_slot slot, struct vif_count *count);
+
+// Any thread: calls each(arg, name, value) for every extended statistic of the vif's driver; name is the driver's own.
+// Returns false for an empty slot, or a driver without any.
+bool vif_each_statistic(vif_slot slot, void (*each)(void *arg, const char *name, uint64_t value), void *arg);
 
 // ---- legs ----
 
@@ -241,6 +247,7 @@ struct stage_count {
 
 struct worker_count {
     unsigned core;
+    int numa_node; // negative: not known
     uint64_t loops;
     uint64_t frames;       // received
     uint64_t busy_cycles;  // of loops that moved at least one frame (TSC)

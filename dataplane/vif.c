@@ -215,11 +215,24 @@ bool vif_read_state(vif_slot slot, struct vif_state *state)
         pthread_mutex_unlock(&vif->state_lock);
         state->worker = vif->worker;
         state->queue_pairs = vif->queue_count;
+        state->numa_node = -1;
         if (vif->created && vif->ops->read_state != NULL)
             vif->ops->read_state(vif, state);
     }
     pthread_mutex_unlock(&slots_lock);
     return vif != NULL;
+}
+
+bool vif_each_statistic(vif_slot slot, void (*each)(void *arg, const char *name, uint64_t value), void *arg)
+{
+    struct vif *vif;
+    bool any;
+
+    pthread_mutex_lock(&slots_lock);
+    vif = slot < LIMIT_VIFS ? slots[slot] : NULL;
+    any = vif != NULL && vif->created && vif->ops->each_statistic != NULL && vif->ops->each_statistic(vif, each, arg);
+    pthread_mutex_unlock(&slots_lock);
+    return any;
 }
 
 bool vif_read_count(vif_slot slot, struct vif_count *count)

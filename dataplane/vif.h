@@ -101,6 +101,8 @@ struct vif_ops {
     // Fills what only the kind knows; the common part is already there.
     void (*read_state)(struct vif *vif, struct vif_state *state);
     void (*read_count)(struct vif *vif, struct vif_count *count);
+    // Calls each for every statistic that only the driver knows. NULL: none.
+    bool (*each_statistic)(struct vif *vif, void (*each)(void *arg, const char *name, uint64_t value), void *arg);
 };
 
 enum { VIF_QUEUES_MAX = 16 };

@@ -288,11 +288,33 @@ static void destroy(struct vif *vif)
 static void read_state(struct vif *vif, struct vif_state *state)
 {
     const struct ethdev *dev = vif_ethdev(vif);
+    struct rte_eth_link link;
 
     state->ring_size[0] = dev->ring_size[0];
     state->ring_size[1] = dev->ring_size[1];
     state->mtu = dev->mtu;
     memcpy(state->mac, dev->mac, sizeof(state->mac));
+    state->numa_node = rte_eth_dev_socket_id(dev->port);
+    if (rte_eth_link_get_nowait(dev->port, &link) == 0 && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
+        state->speed_mbps = link.link_speed;
+}
+
+static bool each_statistic(struct vif *vif, void (*each)(void *arg, const char *name, uint64_t value), void *arg)
+{
+    const uint16_t port = vif_ethdev(vif)->port;
+    int count = rte_eth_xstats_get_names(port, NULL, 0);
+    struct rte_eth_xstat_name *names = count > 0 ? calloc((size_t)count, sizeof(*names)) : NULL;
+    struct rte_eth_xstat *values = count > 0 ? calloc((size_t)count, sizeof(*values)) : NULL;
+    bool good = names != NULL && values != NULL && rte_eth_xstats_get_names(port, names, (unsigned)count) == count &&
+                rte_eth_xstats_get(port, values, (unsigned)count) == count;
+
+    // A value's id is its name's place.
+    for (int i = 0; good && i < count; i++)
+        if (values[i].id < (uint64_t)count)
+            each(arg, names[values[i].id].name, values[i].value);
+    free(names);
+    free(values);
+    return good;
 }
 
 static void read_count(struct vif *vif, struct vif_count *count)
@@ -316,4 +338,5 @@ const struct vif_ops vif_ethdev_ops = {
     .destroy = destroy,
     .read_state = read_state,
     .read_count = read_count,
+    .each_statistic = each_statistic,
 };

@@ -277,6 +277,7 @@ void vif_vhost_read_state(struct vif *vif, struct vif_state *state)
         state->ring_size[0] = attachment->queues[0].from_guest.size;
         state->ring_size[1] = attachment->queues[0].to_guest.size;
         state->virtio_features = attachment->features;
+        state->numa_node = attachment->numa_node;
         if (state->link == VIF_LINK_UP && vhost->memory_empty && attachment_is_empty(attachment))
             snprintf(state->reason, sizeof(state->reason),
                      "the guest's memory looks empty: is it shared? QEMU needs share=on");

@@ -144,6 +144,7 @@ bool worker_read(unsigned index, struct worker_count *to)
     started = counter_read(&worker->started);
     *to = (struct worker_count){
         .core = worker->lcore,
+        .numa_node = (int)rte_lcore_to_socket_id(worker->lcore),
         .loops = counter_read(&worker->loops),
         .frames = counter_read(&worker->frames),
         .busy_cycles = counter_read(&worker->busy_cycles),

@@ -34,6 +34,7 @@
     X(TOO_LARGE, "TooLarge", 413, "the request is too large or too deep")                            \
     X(PRECONDITION_REQUIRED, "PreconditionRequired", 428, "the request needs If-Match, or ?force=1") \
     X(HEADERS_TOO_LARGE, "HeadersTooLarge", 431, "the request's headers are too large")              \
+    X(CAP_READ_ONLY, "CapReadOnly", 405, "the key is only read")                                     \
     X(CAP_NOT_SUPPORTED, "CapNotSupported", 472, "not supported here")                               \
     X(INTERNAL, "Internal", 500, "a bug: please report it")                                          \
     X(UNAVAILABLE, "Unavailable", 503, "the daemon is starting, stopping or overloaded")             \

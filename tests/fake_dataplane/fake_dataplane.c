@@ -253,6 +253,19 @@ bool vif_read_count(vif_slot slot, struct vif_count *count)
     return exists;
 }
 
+// Only devices of DPDK have such: those of kind dev.
+bool vif_each_statistic(vif_slot slot, void (*each)(void *arg, const char *name, uint64_t value), void *arg)
+{
+    bool exists;
+
+    pthread_mutex_lock(&fake_lock);
+    exists = slot < LIMIT_VIFS && fake.vifs[slot].exists;
+    if (exists)
+        each(arg, "rx_q0_packets", fake.vifs[slot].count.received.frames);
+    pthread_mutex_unlock(&fake_lock);
+    return exists;
+}
+
 // ---- legs ----
 
 static bool program_is_whole(const struct hop_program *program)

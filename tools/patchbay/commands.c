@@ -86,6 +86,7 @@ static const struct option_spec wire_add_options[] = {
 };
 static const struct option_spec drain_options[] = {QUIET, DRAIN, END};
 static const struct option_spec names_options[] = {NAMES, END};
+static const struct option_spec key_options[] = {{"names", NULL, "the keys alone, one a line", false}, END};
 static const struct option_spec tap_options[] = {
     {"out", "PORT", "copies of frames from b to a go to this port", false},
     {"direction", "both|a-to-b|b-to-a", "which frames are copied (both)", false},
@@ -122,7 +123,8 @@ static const struct option_spec stats_options[] = {
     END,
 };
 
-#define SET_HELP "KEY= sets the default again, label.KEY=VALUE a label. Keys: "
+#define CONF_HELP "ENTITY is host, network:NAME, port:NAME, vif:NAME or wire:NAME. "
+#define SET_HELP  "KEY= sets the default again, label.KEY=VALUE a label. Keys: "
 
 static int help_run(struct call *call);
 
@@ -174,6 +176,13 @@ const struct command commands[] = {
     {"network add", "NAME", NULL, label_options, "make a network", "", network_add},
     {"network rm", "NETWORK", NULL, NULL, "remove an empty network", "", network_rm},
     {"network ls", "", NULL, names_options, "list networks", "", network_ls},
+    {"conf list", "ENTITY", NULL, key_options, "list what something can do and be told",
+     CONF_HELP "Only keys that work now are listed.", conf_list},
+    {"conf get", "ENTITY KEY", NULL, NULL, "show one of these keys",
+     CONF_HELP "A key that can't work now ends with exit status 4 and why.", conf_get},
+    {"conf set", "ENTITY KEY=VALUE", NULL, NULL, "set a key",
+     CONF_HELP "Numbers may end in k, M, G or T (thousands). KEY= puts the default back.", conf_set},
+    {"conf unset", "ENTITY KEY", NULL, NULL, "put a key's default back", CONF_HELP, conf_unset},
     {"show", "[WIRE]", NULL, NULL, "draw the wires with their states",
      "Failures come first. Without --network, of all networks, and all vifs and ports as tables; with WIRE, this one "
      "in "

@@ -54,15 +54,11 @@ static const char *completer(const char *name)
     static const struct {
         const char *name, *words;
     } completers[] = {
-        {"WIRE", "$(_patchbay_names wire ls)"},
-        {"PORT", "$(_patchbay_names port ls)"},
-        {"OUT_PORT", "$(_patchbay_names port ls)"},
-        {"A", "$(_patchbay_names port ls)"},
-        {"B", "$(_patchbay_names port ls)"},
-        {"VIF", "$(_patchbay_names vif ls)"},
-        {"NETWORK", "$(_patchbay_names network ls)"},
-        {"TEE", "$(_patchbay_names tee ls \"${words[0]}\")"},
-        {"KIND[:TARGET]", "vhost: vhost-server: dev: kernel-new: none"},
+        {"WIRE", "$(_patchbay_names wire ls)"},       {"PORT", "$(_patchbay_names port ls)"},
+        {"OUT_PORT", "$(_patchbay_names port ls)"},   {"A", "$(_patchbay_names port ls)"},
+        {"B", "$(_patchbay_names port ls)"},          {"VIF", "$(_patchbay_names vif ls)"},
+        {"NETWORK", "$(_patchbay_names network ls)"}, {"TEE", "$(_patchbay_names tee ls \"${words[0]}\")"},
+        {"ENTITY", "host network: port: vif: wire:"}, {"KIND[:TARGET]", "vhost: vhost-server: dev: kernel-new: none"},
     };
     // "[WIRE]" and "VIF..." are completed as WIRE and VIF are.
     char *bare = text_slice(name, strcspn(name, "."));

@@ -6,7 +6,7 @@ _patchbay_names() {
     patchbay --timeout 2 "${where[@]}" "$@" --names 2>/dev/null
 }
 
-_patchbay_commands="plug unplug wire tap bump tee vif port network show stats version help"
+_patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats version help"
 
 # Leaves in group the second words of the commands that begin with $1.
 _patchbay_group() {
@@ -18,6 +18,7 @@ _patchbay_group() {
     vif) group="add set show rm ls" ;;
     port) group="add set show rm ls" ;;
     network) group="add rm ls" ;;
+    conf) group="list get set unset" ;;
     esac
 }
 
@@ -44,6 +45,7 @@ _patchbay_flags() {
     "port ls") flags="--names" ;;
     "network add") flags="--label" ;;
     "network ls") flags="--names" ;;
+    "conf list") flags="--names" ;;
     "stats") flags="--vif --cycles --watch --count" ;;
     esac
 }
@@ -109,6 +111,10 @@ _patchbay_arguments() {
     "port show":0) values="$(_patchbay_names port ls)" ;;
     "port rm":0) values="$(_patchbay_names port ls)" ;;
     "network rm":0) values="$(_patchbay_names network ls)" ;;
+    "conf list":0) values="host network: port: vif: wire:" ;;
+    "conf get":0) values="host network: port: vif: wire:" ;;
+    "conf set":0) values="host network: port: vif: wire:" ;;
+    "conf unset":0) values="host network: port: vif: wire:" ;;
     "show":0) values="$(_patchbay_names wire ls)" ;;
     "stats":0) values="$(_patchbay_names wire ls)" ;;
     help:0) values=$_patchbay_commands ;;

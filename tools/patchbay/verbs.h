@@ -43,6 +43,11 @@ int tee_set(struct call *call);
 int tee_move(struct call *call);
 int tee_ls(struct call *call);
 
+int conf_list(struct call *call);
+int conf_get(struct call *call);
+int conf_set(struct call *call);
+int conf_unset(struct call *call);
+
 int show_run(struct call *call);
 int stats_run(struct call *call);
 int version_run(struct call *call);

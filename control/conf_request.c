@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "conf_request.h"
+
+#include "apply.h"
+#include "check.h"
+#include "control.h"
+#include "names.h"
+#include "read.h"
+#include "request.h"
+
+#include <string.h>
+
+static enum conf_entity entity_of(const struct target *target)
+{
+    static const enum conf_entity entities[OBJECT_KIND_COUNT] = {
+        [OBJECT_NETWORK] = CONF_NETWORK, [OBJECT_VIF] = CONF_VIF, [OBJECT_PORT] = CONF_PORT, [OBJECT_WIRE] = CONF_WIRE};
+
+    return target->is_host ? CONF_HOST : entities[target->kind];
+}
+
+// The vif behind a port that the path names.
+static const struct object *find_vif_of_port(const struct target *target, struct error *error)
+{
+    const struct port *port =
+        (const struct port *)check_find(control.model, OBJECT_PORT, target->network, target->name, error);
+
+    if (port == NULL)
+        return NULL;
+    if (port->vif[0] == '\0') {
+        error_set(error, PATCHBAY_ERROR_NOT_FOUND, "vif", "Port \"%s\" has no vif. Set its field vif first.",
+                  target->name);
+        return NULL;
+    }
+    return check_find(control.model, OBJECT_VIF, "", port->vif, error);
+}
+
+// Returns false when the answer was given.
+static bool find_subject(struct exchange *exchange, const struct target *target, struct conf_subject *subject)
+{
+    enum conf_entity entity = entity_of(target);
+    const struct object *object = NULL;
+    struct error error;
+
+    if (entity == CONF_VIF && target->network[0] != '\0')
+        object = find_vif_of_port(target, &error);
+    else if (entity != CONF_HOST)
+        object = check_find(control.model, target->kind, target->network, target->name, &error);
+    if (entity != CONF_HOST && object == NULL) {
+        exchange_fail(exchange, &error);
+        return false;
+    }
+    conf_subject_fill(subject, entity, object);
+    return true;
+}
+
+static uint64_t generation_of(const struct conf_subject *subject)
+{
+    return subject->object != NULL ? subject->object->generation : 0;
+}
+
+void conf_read_keys(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    struct conf_subject subject;
+
+    (void)parameters;
+    if (!read_refuses_body(exchange) && find_subject(exchange, target, &subject))
+        exchange_answer(exchange, 200, conf_list(&subject), generation_of(&subject));
+}
+
+void conf_read_key(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    struct conf_subject subject;
+    const struct conf_row *row;
+    struct error error;
+    json_t *value;
+
+    (void)parameters;
+    if (read_refuses_body(exchange) || !find_subject(exchange, target, &subject))
+        return;
+    row = conf_find(&subject, target->key, &value, &error);
+    if (row == NULL)
+        exchange_fail(exchange, &error);
+    else
+        exchange_answer(exchange, 200, conf_render(row, value, conf_is_writable(&subject, row)),
+                        generation_of(&subject));
+}
+
+// What GET has shown may come back, so that GET | jq | PUT works.
+static int check_members(const json_t *body, const char *key, struct error *error)
+{
+    static const char *const known[] = {"key", "value", "type", "unit", "writable", "standard", "description"};
+    const char *name;
+    json_t *member;
+
+    json_object_foreach((json_t *)body, name, member)
+    {
+        bool found = false;
+
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && !found; i++)
+            found = strcmp(known[i], name) == 0;
+        if (!found)
+            return error_set(error, PATCHBAY_ERROR_UNKNOWN_FIELD, name,
+                             "The body of a key is {\"value\": …}; it has no field \"%.80s\".", name);
+    }
+    member = json_object_get(body, "key");
+    if (member != NULL && (!json_is_string(member) || strcmp(json_string_value(member), key) != 0))
+        return error_set(error, PATCHBAY_ERROR_BAD_VALUE, "key", "The path names the key %s; give the same or none.",
+                         key);
+    if (json_object_get(body, "value") == NULL)
+        return error_set(error, PATCHBAY_ERROR_BAD_VALUE, "value", "The body needs a value: {\"value\": …}.");
+    return 0;
+}
+
+// The value that is asked for; JSON's null for DELETE. New reference; NULL with the error.
+static json_t *read_value(struct exchange *exchange, const char *key, struct error *error)
+{
+    json_t *body, *value = NULL;
+
+    if (strcmp(exchange->method, "DELETE") == 0) {
+        if (exchange->body_size == 0)
+            return json_null();
+        error_set(error, PATCHBAY_ERROR_MALFORMED, NULL, "DELETE takes no body.");
+        return NULL;
+    }
+    body = request_parse(exchange->body != NULL ? exchange->body : "", exchange->body_size, error);
+    if (body != NULL && check_members(body, key, error) == 0)
+        value = json_incref(json_object_get(body, "value"));
+    json_decref(body);
+    return value;
+}
+
+static void refuse_read_only(struct exchange *exchange, const struct conf_subject *subject, const struct conf_row *row)
+{
+    struct error error;
+
+    strlcpy(exchange->allow, "GET, HEAD", sizeof(exchange->allow));
+    error_set(&error, PATCHBAY_ERROR_CAP_READ_ONLY, "key", "The key %s of %s is only read.", row->key,
+              conf_noun(subject));
+    exchange_fail(exchange, &error);
+}
+
+static void submit(struct exchange *exchange, const struct conf_subject *subject, const struct conf_row *row,
+                   json_t *value, const struct parameters *parameters)
+{
+    json_t *body = json_pack("{so}", row->field, value);
+    struct command *command = body != NULL ? command_create(exchange, COMMAND_PATCH, body) : NULL;
+    struct error error;
+
+    if (command == NULL) {
+        json_decref(body);
+        error_set(&error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+        exchange_fail(exchange, &error);
+        return;
+    }
+    command->kind = subject->object->kind;
+    command->conf = row;
+    command->options = parameters->options;
+    command->if_match = exchange_header(exchange, "If-Match");
+    command->if_none_match = exchange_header(exchange, "If-None-Match");
+    strlcpy(command->network, subject->object->network, sizeof(command->network));
+    strlcpy(command->name, subject->object->name, sizeof(command->name));
+    apply_submit(command);
+}
+
+void conf_write_key(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
+{
+    struct conf_subject subject;
+    const struct conf_row *row;
+    struct error error;
+    json_t *value;
+
+    if (!find_subject(exchange, target, &subject))
+        return;
+    row = conf_find(&subject, target->key, NULL, &error);
+    if (row == NULL) {
+        exchange_fail(exchange, &error);
+        return;
+    }
+    if (!conf_is_writable(&subject, row)) {
+        refuse_read_only(exchange, &subject, row);
+        return;
+    }
+    value = read_value(exchange, target->key, &error);
+    if (value == NULL)
+        exchange_fail(exchange, &error);
+    else
+        submit(exchange, &subject, row, value, parameters);
+}
+
+json_t *conf_answer(const struct command *command, json_t *shown)
+{
+    json_t *value = json_incref(json_object_get(shown, command->conf->field));
+
+    json_decref(shown);
+    return conf_render(command->conf, value, true);
+}

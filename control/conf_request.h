@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PATCHBAY_CONF_REQUEST_H
+#define PATCHBAY_CONF_REQUEST_H
+
+// The routes …/conf and …/conf/{key}. A write is a PATCH of the key's field, so
+// it goes the way of all commands (command.h) and only its answer differs.
+
+#include "command.h"
+#include "conf.h"
+#include "routes.h"
+
+// The handlers, for any entity: the target says which.
+route_handler conf_read_keys;
+route_handler conf_read_key;
+route_handler conf_write_key;
+
+// The key as the command's change has left it. Takes shown, the version that the change made. New reference.
+json_t *conf_answer(const struct command *command, json_t *shown);
+
+#endif

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Capabilities: every key of every kind of entity; `test_conf.py --update` writes docs/conf.md's tables anew."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+from typing import Any
+
+from harness import BINARY, DaemonTest, main, wait_for
+
+NET = "/v1/networks/default"
+DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "conf.md"
+MARK = "<!-- generated: tests/control/test_conf.py --update -->\n"
+KINDS = ("vhost", "vhost-server", "dev", "kernel-new", "none")
+
+
+def dump() -> str:
+    return subprocess.run([BINARY, "--dump-conf"], check=True, capture_output=True, text=True).stdout
+
+
+def with_tables(page: str) -> str:
+    return page[:page.index(MARK) + len(MARK)] + dump()
+
+
+def documented() -> dict[str, dict[str, list[str]]]:
+    """Section → key → access, by kind of vif or once."""
+    tables: dict[str, dict[str, list[str]]] = {}
+    for section in dump().split("\n## ")[1:]:
+        name = section.split("\n")[0].lower()
+        rows = re.findall(r"^\| `([a-z0-9_-]+)` \| [^|]*\| [^|]*\|((?: (?:rw|r|472) \|)+)", section, re.M)
+        tables[name] = {key: re.findall(r"rw|r|472", access) for key, access in rows}
+    return tables
+
+
+class Document(unittest.TestCase):
+    maxDiff = None
+
+    def test_the_tables_are_what_the_daemon_says(self) -> None:
+        page = DOCUMENT.read_text()
+        self.assertEqual(with_tables(page), page, "run: PATCHBAYD=… tests/control/test_conf.py --update")
+        self.assertEqual({"host", "network", "port", "vif", "wire"}, set(documented()))
+
+
+class Conf(DaemonTest):
+    def make_all(self) -> list[tuple[str, str, str]]:
+        """One entity of every kind and state: (section, kind of vif or "", path)."""
+        d = self.d
+        targets = {"vhost": {"path": f"{d.dir}/v.sock"}, "vhost-server": {"path": f"{d.dir}/s.sock"},
+                   "dev": {"devargs": "net_null0"}, "kernel-new": {"interface": "pb0"}, "none": {}}
+        found = [("host", "", "/v1"), ("network", "", NET)]
+        for kind in KINDS:
+            for state in ("idle", "up"):
+                name = f"{kind}-{state}"
+                body = {"kind": kind, **{key: value + state for key, value in targets[kind].items()}}
+                self.check(d.put(f"/v1/vifs/{name}", body), 201)
+                self.check(d.put(f"{NET}/ports/{name}", {"vif": name}), 201)
+                if state == "up":
+                    d.fake(f"features {name} {'0x510008883' if kind.startswith('vhost') else '0'}")
+                    d.fake(f"link {name} up")
+                found += [("vif", kind, f"/v1/vifs/{name}"), ("vif", kind, f"{NET}/ports/{name}/vif"),
+                          ("vif", kind, f"{NET}/ports/{name}/VIF"), ("port", "", f"{NET}/ports/{name}")]
+        self.check(d.put(f"{NET}/ports/empty", {}), 201)
+        self.check(d.put("/v1/vifs/nic", {"kind": "none"}), 201)
+        self.check(d.put(f"{NET}/ports/tagged", {"vif": "nic", "vlan": 7}), 201)
+        self.check(d.put(f"{NET}/wires/w", {"a": "none-up", "b": "dev-up"}), 201)
+        self.check(d.put(f"{NET}/wires/w/tees/t", {"port": "kernel-new-up"}), 201)
+        self.check(d.put(f"{NET}/wires/unplugged", {"a": None, "b": None}), 201)
+        return [*found, ("port", "", f"{NET}/ports/empty"), ("port", "", f"{NET}/ports/tagged"),
+                ("wire", "", f"{NET}/wires/w"), ("wire", "", f"{NET}/wires/unplugged")]
+
+    def test_the_list_is_what_works(self) -> None:
+        """For every entity and every key that any entity has: listed if and only if GET isn't 472."""
+        d = self.d
+        tables = documented()
+        every = sorted({key for keys in tables.values() for key in keys} | {"nope", "x-nope", "MTU", "%20", "a" * 200})
+        checked = 0
+        for section, kind, path in self.make_all():
+            keys = self.check(d.get(f"{path}/conf"), 200).json["keys"]
+            self.assertEqual(keys, sorted(set(keys)), path)
+            self.assertEqual(self.check(d.get(f"{path}/conf/"), 200).json["keys"], keys)
+            self.assertLessEqual(set(keys), set(tables[section]), path)
+            for key in every:
+                answer = d.get(f"{path}/conf/{key}")
+                access = tables[section].get(key, ["472"])
+                granted = access[KINDS.index(kind) if kind else 0] if len(access) > 1 or not kind else access[0]
+                self.assertEqual(answer.status, 200 if key in keys else 472, f"{path} {key}: {answer.body!r}")
+                checked += 1
+                if answer.status == 472:
+                    self.assertEqual(answer.code, "CapNotSupported")
+                    self.assertGreater(len(answer.json["error"]["message"]), 25)
+                    for method in ("PUT", "DELETE"):
+                        body = {"value": 1} if method == "PUT" else None
+                        self.check(d.ask(method, f"{path}/conf/{key}", body), 472, "CapNotSupported")
+                    continue
+                self.assertNotEqual(granted, "472", f"{path} {key} works and is documented as 472")
+                self.check_key(path, key, answer.json, granted == "rw")
+        self.assertGreater(checked, 1000)
+
+    def check_key(self, path: str, key: str, shown: Any, writable: bool) -> None:
+        types = {"integer": int, "string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
+        self.assertEqual(set(shown), {"key", "value", "type", "unit", "writable", "standard", "description"})
+        self.assertEqual((shown["key"], shown["writable"], shown["standard"]), (key, writable, not key.startswith("x-")))
+        self.assertIn(type(shown["value"]), [types[word] for word in shown["type"].split("|")], f"{path} {key}")
+        url = f"{path}/conf/{key}"
+        if not writable:
+            for method, body in (("PUT", {"value": shown["value"]}), ("DELETE", None)):
+                answer = self.check(self.d.ask(method, url, body), 405, "CapReadOnly")
+                self.assertEqual(answer.headers["Allow"], "GET, HEAD")
+            return
+        generation = self.d.generation()
+        again = self.check(self.d.put(url, shown), 200)  # GET | jq | PUT
+        self.assertEqual(again.json, shown)
+        self.assertEqual(self.d.generation(), generation, f"{path} {key}: an identical PUT made a generation")
+
+    def test_writing_is_patching(self) -> None:
+        d = self.d
+        d.plug("a", "b", "c")
+        wire = f"{NET}/wires/w"
+        self.check(d.put(wire, {"a": "a", "b": "b", "labels": {"k": "v"}}), 201)
+        etag = d.get(wire).etag
+        key = f"{wire}/conf/stall_ms"
+        self.assertEqual(d.get(key).etag, etag)
+        answer = self.check(d.put(key, {"value": 250}, headers={"If-Match": etag}), 200)
+        self.assertEqual((answer.json["value"], answer.json["unit"]), (250, "ms"))
+        self.assertNotEqual(answer.etag, etag)
+        self.assertEqual(answer.etag, d.get(wire).etag)
+        self.assertEqual((d.get(wire).json["stall_ms"], d.get(wire).json["labels"]), (250, {"k": "v"}))
+        self.check(d.put(key, {"value": 300}, headers={"If-Match": etag}), 412, "Stale")
+        self.check(d.put(key, {"value": 0}), 400, "BadValue")
+        self.check(d.put(key, {"value": "300"}), 400, "BadValue")
+        self.check(d.put(key, {"Value": 300}), 400, "UnknownField")
+        self.check(d.put(key, {}), 400, "BadValue")
+        self.check(d.put(key, {"key": "on_full", "value": 300}), 400, "BadValue")
+        self.check(d.put(key, b"[300]"), 400)
+        self.check(d.delete(key, headers={"If-Match": etag}), 412, "Stale")
+        self.assertEqual(self.check(d.delete(key), 200).json["value"], 100)
+        self.assertEqual(d.get(wire).json["stall_ms"], 100)
+        # The checks are those of the object.
+        self.check(d.put(f"{wire}/conf/b", {"value": "a"}), 409, "SamePort")
+        self.check(d.put(f"{wire}/conf/b", {"value": "nope"}), 409, "NoSuchReference")
+        self.assertEqual(self.check(d.put(f"{wire}/conf/b", {"value": "c"}), 200).json["value"], "c")
+        self.assertEqual(d.get(wire).json["b"], "c")
+        self.assertIsNone(self.check(d.delete(f"{wire}/conf/b"), 200).json["value"])
+        self.assertEqual(self.check(d.put(f"{wire}/conf/admin", {"value": "down"}), 200).json["value"], "down")
+        self.assertEqual(d.get(f"{wire}/conf/link").json["value"], "down")
+        self.check(d.get(f"{NET}/wires/nope/conf"), 404, "NotFound")
+        self.check(d.put(f"{NET}/wires/nope/conf/admin", {"value": "up"}), 404, "NotFound")
+        self.check(d.ask("PATCH", key, {"value": 1}), 405, "MethodNotAllowed")
+        for path, name, value in ((f"{NET}/ports/c", "vlan", 9), ("/v1/vifs/a", "owner", "me"), (f"{NET}/ports/a/vif", "owner", "me")):
+            self.assertEqual(self.check(d.put(f"{path}/conf/{name}", {"value": value}), 200).json["value"], value)
+            self.assertIsNone(self.check(d.delete(f"{path}/conf/{name}"), 200).json["value"])
+        # What was set is kept.
+        self.check(d.put(f"{NET}/ports/c/vif/conf/owner", {"value": "vm-1"}), 200)
+        d.restart()
+        self.assertEqual(d.get("/v1/vifs/c/conf/owner").json["value"], "vm-1")
+
+    def test_reasons(self) -> None:
+        d = self.d
+        d.plug("g", kind="vhost")
+        self.check(d.put(f"{NET}/ports/empty", {}), 201)
+        for path, words in (("/v1/vifs/g/conf/mac", "where the VM is"), ("/v1/vifs/g/conf/ring", "driver"),
+                            ("/v1/vifs/g/conf/rign", 'did you mean "ring"'),
+                            (f"{NET}/ports/empty/conf/shared", "has no vif"),
+                            ("/v1/conf/frobnicate", "docs/conf.md")):
+            error = self.check(d.get(path), 472, "CapNotSupported").json["error"]
+            self.assertIn(words, error["message"])
+            self.assertEqual(error["field"], "key")
+        self.check(d.get(f"{NET}/ports/empty/vif/conf"), 404, "NotFound")
+        self.check(d.get(f"{NET}/ports/nope/VIF/conf/"), 404, "NotFound")
+        self.check(d.get("/v1/vifs/g/"), 404, "NoSuchPath")
+        for path in ("/v1/networks/nope", f"{NET}/ports/nope", "/v1/vifs/nope", f"{NET}/wires/nope", "/v1/networks/nope/wires/w"):
+            for method, tail in (("GET", "/conf"), ("GET", "/conf/link"), ("PUT", "/conf/admin"), ("DELETE", "/conf/admin")):
+                self.check(d.ask(method, path + tail, {"value": "up"} if method == "PUT" else None), 404, "NotFound")
+        # It appears with the driver and goes with it.
+        d.fake("features g 0x400000003")
+        d.fake("link g up")
+        self.assertEqual(wait_for(lambda: d.get("/v1/vifs/g/conf/ring").json.get("value"), "a ring"), "packed")
+        self.assertEqual(d.get("/v1/vifs/g/conf/offloads").json["value"], ["csum", "guest_csum"])
+        d.fake("features g 0")
+        self.check(d.get("/v1/vifs/g/conf/ring"), 472)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--update"]:
+        DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
+    else:
+        main()
