@@ -255,7 +255,8 @@ class FrontEnd:
         self.memory[at:at + len(data)] = data
 
     def u16(self, at: int) -> int:
-        return struct.unpack("<H", self.memory[at:at + 2])[0]
+        """In one load: of a slice, which is a memcpy of two bytes, the C library may load the second byte again, later."""
+        return struct.unpack_from("@H", self.memory, at)[0]
 
     # ---- protocol ----
 
