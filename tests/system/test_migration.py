@@ -17,7 +17,7 @@ from typing import Any
 from guests import QUIET, Guest, Nic, ping_all, resumes, wait_all
 from patchbay import ROOT, Case, Daemon, check_sums, register, say, tee_stats, wait_for, wire_path, witness
 
-sys.path.insert(0, str(ROOT / "tests" / "vhost"))
+sys.path.append(str(ROOT / "tests" / "vhost"))
 from frontend import FrontEnd  # noqa: E402
 
 MOVING, PEER = "10.9.1.1", "10.9.1.2"
