@@ -9,6 +9,7 @@
 #include "plan.h"
 #include "queue.h"
 #include "status.h"
+#include "times.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,7 +39,7 @@ static struct wish_list wishes;
 static struct wire_list affected, ports;
 static struct plan_list plans;
 static struct wire_table *tables[2];
-static uint64_t token, began, poll_at, poll_step;
+static uint64_t token, began, published_at, poll_at, poll_step;
 
 void apply_submit(struct command *command)
 {
@@ -196,8 +197,10 @@ static int make_tables(void)
 
 static int prepare(struct error *error)
 {
+    uint64_t since = times_cpu();
     int result = list_ports();
 
+    times_begin();
     if (devices_list_restored() > 0)
         vifs_changed = true;
     list_devices(true);
@@ -205,8 +208,10 @@ static int prepare(struct error *error)
         result = list_affected();
     if (result == 0)
         result = make_plans();
+    times_take(&times_last.compile_ns, &since);
     if (result == 0)
         result = make_tables();
+    times_take(&times_last.build_ns, &since);
     if (result == -ENOMEM)
         error_set(error, PATCHBAY_ERROR_INTERNAL, NULL,
                   "Memory is out; nothing was changed. Give DPDK more memory (--hugepages, or -- -m MB).");
@@ -224,6 +229,7 @@ static int commit(struct error *error)
     if (model_change_is_empty(&change))
         return 0;
     result = store_commit(control.store, &change, reason, sizeof(reason));
+    times_last.store_ns = clock_now() - start;
     if (clock_now() - start > SLOW_COMMIT_NS)
         log_message(LOG_LEVEL_WARNING, "apply", "the disk took %llu ms to store a change; everybody waited for it",
                     (unsigned long long)((clock_now() - start) / 1000000));
@@ -282,7 +288,12 @@ static void undo(const struct error *error)
 
 static void publish(bool second)
 {
+    uint64_t since = times_cpu();
+
     token = publish_begin(tables[second]);
+    times_take(&times_last.publish_ns, &since);
+    times_last.published++;
+    published_at = clock_now();
     tables[second] = NULL;
     phase = second ? SECOND : FIRST;
     vifs_changed = false;
@@ -359,6 +370,7 @@ static void finish(void)
     resume_postponed();
     remove_devices();
     refresh_statuses();
+    times_last.wires = affected.count;
     log_message(LOG_LEVEL_DEBUG, "apply", "generation %llu: %zu wires looked at, %llu us",
                 (unsigned long long)model_generation(control.model), affected.count,
                 (unsigned long long)((clock_now() - began) / 1000));
@@ -410,6 +422,7 @@ static void poll_publish(void)
         poll_at = clock_now() + poll_step;
         return;
     }
+    times_last.wait_ns += clock_now() - published_at;
     plan_settled(&plans);
     if (tables[1] != NULL)
         publish(true);

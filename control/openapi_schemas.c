@@ -19,7 +19,10 @@ static const struct shape {
     const char *fields;
 } shapes[] = {
     {"Version", "daemon:string api:string dpdk:string state_schema:integer pid:integer instance:uuid"},
-    {"HostStats", "generation:integer objects:ObjectCounts tsc_hz:integer workers:[Worker]"},
+    {"HostStats", "generation:integer objects:ObjectCounts last_change:LastChange tsc_hz:integer "
+                  "workers:[Worker]"},
+    {"LastChange", "tables:integer wires:integer compile_us:number build_us:number publish_us:number store_us:number "
+                   "wait_us:number"},
     {"ObjectCounts", "vifs:integer networks:integer ports:integer wires:integer"},
     {"Worker", "worker:integer core:integer loops:integer frames:integer busy_cycles:integer empty_cycles:integer "
                "cycles:integer sleeps:integer sources:integer sampled:Sampled stages:Stages"},

@@ -5,6 +5,7 @@
 #include "control.h"
 #include "devices.h"
 #include "read.h"
+#include "times.h"
 
 #define DISCARD_KEY(symbol, key, help) key,
 static const char *const discard_keys[] = {VIF_DISCARD_REASONS(DISCARD_KEY)};
@@ -92,6 +93,16 @@ static json_t *render_workers(void)
     return workers;
 }
 
+static json_t *render_change(void)
+{
+    const struct times *times = &times_last;
+
+    return json_pack("{sI sI sf sf sf sf sf}", "tables", (json_int_t)times->published, "wires",
+                     (json_int_t)times->wires, "compile_us", (double)times->compile_ns / 1e3, "build_us",
+                     (double)times->build_ns / 1e3, "publish_us", (double)times->publish_ns / 1e3, "store_us",
+                     (double)times->store_ns / 1e3, "wait_us", (double)times->wait_ns / 1e3);
+}
+
 void stats_host(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
 {
     const struct model *model = control.model;
@@ -101,11 +112,11 @@ void stats_host(struct exchange *exchange, const struct target *target, const st
     if (read_refuses_body(exchange))
         return;
     exchange_answer(exchange, 200,
-                    json_pack("{sI s{sI sI sI sI} sI so}", "generation", (json_int_t)model_generation(model), "objects",
-                              "vifs", (json_int_t)model_count(model, OBJECT_VIF), "networks",
+                    json_pack("{sI s{sI sI sI sI} so sI so}", "generation", (json_int_t)model_generation(model),
+                              "objects", "vifs", (json_int_t)model_count(model, OBJECT_VIF), "networks",
                               (json_int_t)model_count(model, OBJECT_NETWORK), "ports",
                               (json_int_t)model_count(model, OBJECT_PORT), "wires",
-                              (json_int_t)model_count(model, OBJECT_WIRE), "tsc_hz", (json_int_t)dataplane_tsc_hz(),
-                              "workers", render_workers()),
+                              (json_int_t)model_count(model, OBJECT_WIRE), "last_change", render_change(), "tsc_hz",
+                              (json_int_t)dataplane_tsc_hz(), "workers", render_workers()),
                     0);
 }

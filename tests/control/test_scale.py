@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """10,000 wires on 20,000 vifs, made by parallel clients; what a change and a restart then take."""
 
+import json
 import sys
 import threading
 import time
@@ -71,6 +72,45 @@ class Scale(DaemonTest):
         self.assertLess(change, 0.5 * SLOW)
         self.assertLess(whole, 2 * SLOW)
         self.assertLess(stop, 1 * SLOW)
+
+    def test_ten_thousand_wires_at_once(self) -> None:
+        """In one transaction, and as a whole configuration; then what one change costs where there are so many."""
+        d = self.d
+        wires = WIRES if SLOW == 1 else WIRES // 10
+        ends = [f"{end}{i}" for i in range(wires) for end in "ab"]
+        config = d.get("/v1/config").json
+        config["vifs"] = [{"name": end, "kind": "none"} for end in ends]
+        config["ports"] = [{"name": end, "vif": end} for end in ends]
+        body = json.dumps(config)
+        began = time.monotonic()
+        self.check(d.put("/v1/config?force=1", body), 200)
+        took = time.monotonic() - began
+        print(f"\n{2 * wires} vifs and ports in one configuration: {took:.2f} s", file=sys.stderr)
+        body = json.dumps({"operations": [{"method": "PUT", "path": f"{NET}/wires/w{i}", "body": {"a": f"a{i}", "b": f"b{i}"}}
+                                          for i in range(wires)]})
+        began = time.monotonic()
+        self.check(d.ask("POST", "/v1/transactions", body), 200)
+        took = time.monotonic() - began
+        self.assertEqual(d.table()["legs"], 2 * wires)
+        print(f"{wires} wires in one transaction: {took:.2f} s; {d.get('/v1/stats').json['last_change']}", file=sys.stderr)
+        # Docs say what a release build needs; this one may be a debug build on a busy machine.
+        self.assertLess(took, 10 * SLOW)
+        least = 1e9
+        for i in range(20):
+            self.check(d.patch(f"{NET}/wires/w{i}", {"b": None}), 200)
+            change = d.get("/v1/stats").json["last_change"]
+            least = min(least, change["compile_us"] + change["build_us"] + change["publish_us"])
+        print(f"one change among {wires}: {least:.0f} us of CPU, and {change['wait_us']:.0f} us of waiting", file=sys.stderr)
+        if SLOW == 1:
+            self.assertLess(least, 5000)
+        began = time.monotonic()
+        shown = d.get("/v1/config")
+        took = time.monotonic() - began
+        self.assertEqual(len(shown.json["wires"]), wires)
+        began = time.monotonic()
+        self.assertEqual(self.check(d.put("/v1/config?force=1", shown.body), 200).json["changes"], [])
+        print(f"the whole state ({len(shown.body) >> 10} KiB): read in {took:.2f} s, put back in "
+              f"{time.monotonic() - began:.2f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

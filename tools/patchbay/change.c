@@ -208,6 +208,9 @@ static double now_s(void)
 int change_print_wire(struct call *call, const char *network, const char *wire, const json_t *before)
 {
     struct reply reply = {0};
+    // It stands as it did until the whole batch is done.
+    if (call->client.batch != NULL)
+        return EXIT_DONE;
     double deadline = now_s() + call->client.timeout_s;
     int code;
     // The change itself has waited for its drain; another client's may be on.

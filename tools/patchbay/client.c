@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "client.h"
 
+#include "batch.h"
 #include "field.h"
 #include "output.h"
 #include "text.h"
@@ -119,6 +120,8 @@ static int decode_answer(const struct client *client, const struct answer *answe
 int client_send(struct client *client, const char *method, const char *path, const json_t *body, unsigned flags,
                 struct reply *reply)
 {
+    if (client->batch != NULL)
+        return batch_send(client, method, path, body, flags, reply);
     client_clear(reply);
     CURL *curl = open_curl(client);
     struct answer answer = {0};
@@ -131,6 +134,8 @@ int client_send(struct client *client, const char *method, const char *path, con
         headers = curl_slist_append(headers, "Content-Type: application/json");
     if (flags & CLIENT_CREATE_ONLY)
         headers = curl_slist_append(headers, "If-None-Match: *");
+    if (client->if_match != NULL)
+        headers = curl_slist_append(headers, text_format("If-Match: %s", client->if_match));
     curl_easy_setopt(curl, CURLOPT_URL, text_format("http://localhost%s", path));
     curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
     if (sent != NULL) {

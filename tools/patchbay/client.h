@@ -15,6 +15,7 @@
 #define CLIENT_API_MINOR 0
 
 struct command;
+struct batch;
 
 struct client {
     const char *socket; // path; not owned
@@ -23,7 +24,9 @@ struct client {
     bool json;          // refusals are also written as JSON on standard output
     // Whose requests these are: hints name its options only. NULL: none.
     const struct command *command;
-    void *curl; // CURL *; made by the first request
+    const char *if_match; // sent with the next request; NULL: no such header
+    struct batch *batch;  // changes are noted there instead of sent; NULL: they are sent
+    void *curl;           // CURL *; made by the first request
 };
 
 struct reply {

@@ -165,6 +165,8 @@ static int set_global(struct call *call, const struct option_spec *spec, const c
         call->network_given = true;
     } else if (strcmp(spec->name, "json") == 0) {
         call->json = true;
+    } else if (strcmp(spec->name, "file") == 0) {
+        call->file = value;
     } else if (strcmp(spec->name, "no-color") == 0) {
         output.color = false;
     } else if (strcmp(spec->name, "timeout") == 0) {
@@ -198,6 +200,8 @@ static int take_option(struct call *call, char ***argv, bool *helped)
         *helped = true;
         return EXIT_DONE;
     }
+    if (strcmp(option, "-f") == 0)
+        option = text_format("--file");
     if (option[0] != '-' || option[1] != '-')
         return complain_of_option(command, option);
     size_t length = strcspn(option + 2, "=");
@@ -262,6 +266,8 @@ int command_parse(int argc, char *argv[], struct call *call)
         if (code != EXIT_DONE || helped)
             return code;
     }
+    if (call->file != NULL && *argv == NULL)
+        return EXIT_DONE;
     int code = find_command(&argv, &call->command);
     if (code != EXIT_DONE || call->command == NULL)
         return code;
@@ -279,6 +285,8 @@ int command_parse(int argc, char *argv[], struct call *call)
             call->arguments[call->argument_count++] = *argv++;
         }
     }
+    if (call->file != NULL)
+        return command_misused(call->command, "the commands of --file stand in the file alone");
     return check_arguments(call);
 }
 

@@ -37,6 +37,7 @@ struct command {
     const char *help;                  // half a sentence
     const char *details;               // for `patchbay help` and the man page; "" if there are none
     int (*run)(struct call *call);     // returns an exit code
+    bool changes;                      // may stand in a batch
 };
 
 extern const struct command commands[];
@@ -54,11 +55,12 @@ struct call {
     const char *network;
     bool network_given;
     bool json;
+    const char *file; // of a batch; NULL: none
 };
 
 // Reads argv into call, whose defaults are set. Returns EXIT_DONE, with
 // call->command NULL when there is nothing to run (help was asked for and
-// given), or EXIT_USAGE after a message.
+// given, or call->file says what), or EXIT_USAGE after a message.
 int command_parse(int argc, char *argv[], struct call *call);
 
 // The value of an option, or NULL if it wasn't given. Asking for an option

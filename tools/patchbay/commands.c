@@ -12,6 +12,8 @@ const struct option_spec global_options[] = {
     {"network", "NETWORK", "the network of the wires and ports that are named (default)", false},
     {"json", NULL, "the daemon's own JSON instead of text, refusals too", false},
     {"no-color", NULL, "no colours; NO_COLOR in the environment does the same", false},
+    {"file", "FILE", "commands from FILE (-: standard input), one a line, all of them or none; the same as -f FILE",
+     false},
     {"timeout", "SECONDS", "how long to wait for an answer (30)", false},
     {"help", NULL, "help, for the command if there is one", false},
     {0},
@@ -126,6 +128,13 @@ static const struct option_spec stats_options[] = {
 #define CONF_HELP "ENTITY is host, network:NAME, port:NAME, vif:NAME or wire:NAME. "
 #define SET_HELP  "KEY= sets the default again, label.KEY=VALUE a label. Keys: "
 
+static const struct option_spec apply_options[] = {
+    {"file", "FILE", "what the state is to be (-: standard input); the same as -f FILE", false},
+    {"dry-run", NULL, "show what would be done, and do nothing", false},
+    {"force", NULL, "also if the state was changed since the file was exported, and if a bump's arm is down", false},
+    END,
+};
+
 static int help_run(struct call *call);
 
 const struct command commands[] = {
@@ -133,70 +142,80 @@ const struct command commands[] = {
      "KIND:TARGET is vhost:PATH (connects to QEMU's server=on socket), vhost-server:PATH (listens), dev:DEVARGS (any "
      "DPDK device), kernel-new:INTERFACE (makes a kernel TAP interface) or none. A vif that exists with this kind and "
      "target is used; if the port is refused, a vif that was made for it is taken away again.",
-     plug_run},
+     plug_run, true},
     {"plug", "VIF...", "qemu", qemu_options, "print the QEMU options for these vifs",
      "The memory's options, which come once, and a chardev, netdev and virtio-net-pci device for each, whose MAC "
      "address follows from the vif's name. QEMU must be given all NICs of a guest in one command.",
-     qemu_run},
+     qemu_run, false},
     {"unplug", "NAME", NULL, detach_options, "remove a port and its vif", "A vif that other ports share stays.",
-     plug_unplug},
+     plug_unplug, true},
     {"wire add", "NAME A B", NULL, wire_add_options, "make a wire between two ports", "An end may be -, for none.",
-     wire_add},
+     wire_add, true},
     {"wire replug", "WIRE a|b PORT", NULL, NULL, "move one end to another port",
-     "The Ts and the counters stay with the wire.", wire_replug},
-    {"wire unplug", "WIRE a|b", NULL, NULL, "leave one end empty", "", wire_unplug},
-    {"wire up", "WIRE", NULL, NULL, "let frames pass", "", wire_up},
-    {"wire down", "WIRE", NULL, NULL, "stop frames", "", wire_down},
-    {"wire set", "WIRE KEY=VALUE...", NULL, NULL, "change a wire", SET_HELP "admin, on_full, stall_ms.", wire_set},
-    {"wire rm", "WIRE", NULL, NULL, "remove a wire with its Ts", "Ports and vifs stay.", wire_rm},
-    {"wire ls", "", NULL, names_options, "list wires", "", wire_ls},
+     "The Ts and the counters stay with the wire.", wire_replug, true},
+    {"wire unplug", "WIRE a|b", NULL, NULL, "leave one end empty", "", wire_unplug, true},
+    {"wire up", "WIRE", NULL, NULL, "let frames pass", "", wire_up, true},
+    {"wire down", "WIRE", NULL, NULL, "stop frames", "", wire_down, true},
+    {"wire set", "WIRE KEY=VALUE...", NULL, NULL, "change a wire", SET_HELP "admin, on_full, stall_ms.", wire_set,
+     true},
+    {"wire rm", "WIRE", NULL, NULL, "remove a wire with its Ts", "Ports and vifs stay.", wire_rm, true},
+    {"wire ls", "", NULL, names_options, "list wires", "", wire_ls, false},
     {"tap add", "WIRE PORT [NAME]", NULL, tap_options, "copy a wire's frames to a port",
-     "NAME defaults to the port's without a trailing -in, the place to last.", tee_add_tap},
-    {"tap rm", "WIRE TEE", NULL, NULL, "remove a tap", "", tee_rm_tap},
+     "NAME defaults to the port's without a trailing -in, the place to last.", tee_add_tap, true},
+    {"tap rm", "WIRE TEE", NULL, NULL, "remove a tap", "", tee_rm_tap, true},
     {"bump add", "WIRE PORT OUT_PORT [NAME]", NULL, bump_options, "lead a wire through an appliance with two arms",
      "Frames from a to b go into PORT and come back from OUT_PORT. NAME defaults to PORT's without a trailing -in, "
      "the place to last.",
-     tee_add_bump},
+     tee_add_bump, true},
     {"bump rm", "WIRE TEE", NULL, drain_options, "take a bump out",
-     "Waits until the appliance has given back what it holds.", tee_rm_bump},
+     "Waits until the appliance has given back what it holds.", tee_rm_bump, true},
     {"tee set", "WIRE TEE KEY=VALUE...", NULL, tee_set_options, "change a T",
-     SET_HELP "mode (tap, bump, off), port, out_port, direction, on_failure, stall_ms.", tee_set},
-    {"tee move", "WIRE TEE", NULL, move_options, "move a T along its wire", "", tee_move},
-    {"tee ls", "WIRE", NULL, names_options, "list a wire's Ts, in order", "", tee_ls},
-    {"vif add", "NAME KIND[:TARGET]", NULL, vif_options, "make a vif without a port", "Kinds: see plug.", vif_add},
-    {"vif set", "VIF KEY=VALUE...", NULL, NULL, "change a vif", SET_HELP "owner.", vif_set},
-    {"vif show", "VIF", NULL, NULL, "show a vif", "", vif_show},
-    {"vif rm", "VIF", NULL, detach_options, "remove a vif", "", vif_rm},
-    {"vif ls", "", NULL, names_options, "list vifs", "", vif_ls},
-    {"port add", "NAME", NULL, port_options, "make a port", "", port_add},
-    {"port set", "PORT KEY=VALUE...", NULL, NULL, "change a port", SET_HELP "vif, vlan.", port_set},
-    {"port show", "PORT", NULL, NULL, "show a port", "", port_show},
-    {"port rm", "PORT", NULL, detach_options, "remove a port", "Its vif stays.", port_rm},
-    {"port ls", "", NULL, names_options, "list ports", "", port_ls},
-    {"network add", "NAME", NULL, label_options, "make a network", "", network_add},
-    {"network rm", "NETWORK", NULL, NULL, "remove an empty network", "", network_rm},
-    {"network ls", "", NULL, names_options, "list networks", "", network_ls},
+     SET_HELP "mode (tap, bump, off), port, out_port, direction, on_failure, stall_ms.", tee_set, true},
+    {"tee move", "WIRE TEE", NULL, move_options, "move a T along its wire", "", tee_move, true},
+    {"tee ls", "WIRE", NULL, names_options, "list a wire's Ts, in order", "", tee_ls, false},
+    {"vif add", "NAME KIND[:TARGET]", NULL, vif_options, "make a vif without a port", "Kinds: see plug.", vif_add,
+     true},
+    {"vif set", "VIF KEY=VALUE...", NULL, NULL, "change a vif", SET_HELP "owner.", vif_set, true},
+    {"vif show", "VIF", NULL, NULL, "show a vif", "", vif_show, false},
+    {"vif rm", "VIF", NULL, detach_options, "remove a vif", "", vif_rm, true},
+    {"vif ls", "", NULL, names_options, "list vifs", "", vif_ls, false},
+    {"port add", "NAME", NULL, port_options, "make a port", "", port_add, true},
+    {"port set", "PORT KEY=VALUE...", NULL, NULL, "change a port", SET_HELP "vif, vlan.", port_set, true},
+    {"port show", "PORT", NULL, NULL, "show a port", "", port_show, false},
+    {"port rm", "PORT", NULL, detach_options, "remove a port", "Its vif stays.", port_rm, true},
+    {"port ls", "", NULL, names_options, "list ports", "", port_ls, false},
+    {"network add", "NAME", NULL, label_options, "make a network", "", network_add, true},
+    {"network rm", "NETWORK", NULL, NULL, "remove an empty network", "", network_rm, true},
+    {"network ls", "", NULL, names_options, "list networks", "", network_ls, false},
     {"conf list", "ENTITY", NULL, key_options, "list what something can do and be told",
-     CONF_HELP "Only keys that work now are listed.", conf_list},
+     CONF_HELP "Only keys that work now are listed.", conf_list, false},
     {"conf get", "ENTITY KEY", NULL, NULL, "show one of these keys",
-     CONF_HELP "A key that can't work now ends with exit status 4 and why.", conf_get},
+     CONF_HELP "A key that can't work now ends with exit status 4 and why.", conf_get, false},
     {"conf set", "ENTITY KEY=VALUE", NULL, NULL, "set a key",
-     CONF_HELP "Numbers may end in k, M, G or T (thousands). KEY= puts the default back.", conf_set},
-    {"conf unset", "ENTITY KEY", NULL, NULL, "put a key's default back", CONF_HELP, conf_unset},
+     CONF_HELP "Numbers may end in k, M, G or T (thousands). KEY= puts the default back.", conf_set, false},
+    {"conf unset", "ENTITY KEY", NULL, NULL, "put a key's default back", CONF_HELP, conf_unset, false},
     {"show", "[WIRE]", NULL, NULL, "draw the wires with their states",
      "Failures come first. Without --network, of all networks, and all vifs and ports as tables; with WIRE, this one "
      "in "
      "detail.",
-     show_run},
+     show_run, false},
     {"stats", "[WIRE]", NULL, stats_options, "show counters",
      "Without WIRE or --vif, a line a wire and the workers. --watch goes on when patchbayd is restarted: it says so, "
      "waits "
      "for it and gives no rates for the time between; with --json such a gap is a line {\"gap\": {\"seconds\", "
      "\"instance\"}}. --cycles has the stages of a frame's path as the daemon measures them, in one of 64 loops; see "
      "docs/performance.md.",
-     stats_run},
-    {"version", "", NULL, NULL, "show the versions of patchbay and patchbayd", "", version_run},
-    {"help", "[COMMAND...]", NULL, NULL, "explain commands", "", help_run},
+     stats_run, false},
+    {"export", "[FILE]", NULL, NULL, "write the whole desired state to a file",
+     "As JSON, an object a line; without FILE on standard output. `patchbay apply` reads it.", state_export, false},
+    {"apply", "", NULL, apply_options, "make the state what a file says",
+     "Prints the plan, + created, - deleted, ~ changed, and does it: what the file doesn't have is deleted, what is "
+     "the "
+     "same isn't touched. If the state has changed since the file was exported, by its \"generation\", it is refused "
+     "unless there is nothing to do; leave that line out of files that are to win always.",
+     state_apply, false},
+    {"version", "", NULL, NULL, "show the versions of patchbay and patchbayd", "", version_run, false},
+    {"help", "[COMMAND...]", NULL, NULL, "explain commands", "", help_run, false},
 };
 const size_t command_count = sizeof(commands) / sizeof(*commands);
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include "batch.h"
 #include "command.h"
 #include "output.h"
 #include "patchbay/limits.h"
@@ -25,7 +26,7 @@ static int run(int argc, char *argv[])
         return EXIT_DONE;
     }
     int code = command_parse(argc, argv, &call);
-    if (code != EXIT_DONE || call.command == NULL)
+    if (code != EXIT_DONE || (call.command == NULL && call.file == NULL))
         return code;
     call.client.json = call.json;
     call.client.command = call.command;
@@ -33,7 +34,7 @@ static int run(int argc, char *argv[])
         output_complain("the socket's path is too long: at most %d bytes", LIMIT_SOCKET_PATH_LEN);
         return EXIT_USAGE;
     }
-    code = call.command->run(&call);
+    code = call.command != NULL ? call.command->run(&call) : batch_run(&call, call.file);
     client_close(&call.client);
     return code;
 }

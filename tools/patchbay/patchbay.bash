@@ -6,7 +6,7 @@ _patchbay_names() {
     patchbay --timeout 2 "${where[@]}" "$@" --names 2>/dev/null
 }
 
-_patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats version help"
+_patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats export apply version help"
 
 # Leaves in group the second words of the commands that begin with $1.
 _patchbay_group() {
@@ -22,7 +22,7 @@ _patchbay_group() {
     esac
 }
 
-_patchbay_globals="--socket --network --json --no-color --timeout --help"
+_patchbay_globals="--socket --network --json --no-color --file --timeout --help"
 
 # Leaves in flags the options of the command $1.
 _patchbay_flags() {
@@ -47,11 +47,12 @@ _patchbay_flags() {
     "network ls") flags="--names" ;;
     "conf list") flags="--names" ;;
     "stats") flags="--vif --cycles --watch --count" ;;
+    "apply") flags="--file --dry-run --force" ;;
     esac
 }
 
 # The options that take a value.
-_patchbay_valued=" --port --vlan --owner --label --memory --on-full --stall-ms --admin --out --direction --before --after --on-failure --quiet-ms --drain-ms --vif --count --socket --network --timeout "
+_patchbay_valued=" --port --vlan --owner --label --memory --on-full --stall-ms --admin --out --direction --before --after --on-failure --quiet-ms --drain-ms --vif --count --file --socket --network --timeout "
 
 # Leaves in values what the option $1 may have.
 _patchbay_values() {

@@ -48,6 +48,9 @@ int conf_get(struct call *call);
 int conf_set(struct call *call);
 int conf_unset(struct call *call);
 
+int state_export(struct call *call);
+int state_apply(struct call *call);
+
 int show_run(struct call *call);
 int stats_run(struct call *call);
 int version_run(struct call *call);
