@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Transactions and whole configurations under real frames: numbered, none lost, none doubled, none out of order.
+
+    namespace a ─ TAP ─ w1 ─ TAP ─ namespace b      c: a TAP that is a monitor, again and again
+"""
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import threading
+import time
+import unittest
+
+from namespace import Namespace, frame
+from patchbay import BUILD, SANITIZED, Case, Daemon, say
+from traffic import Traffic, check_lossless
+
+NET = "/v1/networks/default"
+FRAMES = 6000
+CHANGES = 50
+LOAD_SECONDS = int(os.environ.get("PATCHBAY_LOAD_SECONDS", "10" if SANITIZED else "60"))
+
+
+class Transactions(Case):
+    def test_numbered_frames_over_taps(self) -> None:
+        daemon = Daemon(self, namespace=Namespace(self, "host").name)
+        machines = {name: Namespace(self, name) for name in "abc"}
+        interfaces = {name: machine.plug(daemon, name) for name, machine in machines.items()}
+        daemon.wire("w1", "a", "b", stall_ms=5000)
+        daemon.wait_wire("w1")
+        raws = {name: machine.raw(interfaces[name]) for name, machine in machines.items()}
+        uids = {name: daemon.get(f"/v1/vifs/{name}")["uid"] for name in "abc"}
+        done, failures, changes = threading.Event(), [], 0
+
+        def change() -> None:
+            """Others' wires come and go with the tap of ours: each request is one table."""
+            nonlocal changes
+            try:
+                while not done.is_set():
+                    on = changes % 2 == 0
+                    wanted = [{"method": "PUT", "path": f"{NET}/wires/w1/tees/c", "body": {"port": "c"}} if on else
+                              {"method": "DELETE", "path": f"{NET}/wires/w1/tees/c"}]
+                    for n in range(20):
+                        wire = f"{NET}/wires/other{n}"
+                        wanted.append({"method": "PUT", "path": wire, "body": {"stall_ms": 1 + changes % 50}} if on else
+                                      {"method": "DELETE", "path": wire})
+                    daemon.do("POST", "/v1/transactions", {"operations": wanted})
+                    config = daemon.get("/v1/config")
+                    next(w for w in config["wires"] if w["name"] == "w1")["stall_ms"] = 5000 + changes % 7
+                    daemon.do("PUT", "/v1/config?force=1", config)
+                    changes += 1
+            except Exception as error:  # shown by the test, not lost in a thread
+                failures.append(error)
+
+        changer = threading.Thread(target=change)
+        changer.start()
+        sent, got = [], []
+        try:
+            # In portions that the kernel's queues hold: what they drop nobody else can count.
+            while (len(sent) < FRAMES or changes < CHANGES) and changer.is_alive():
+                portion = [frame(number, 60 + number % 1000) for number in range(len(sent), len(sent) + 100)]
+                raws["a"].send(*portion)
+                sent += portion
+                got += raws["b"].collect(100, deadline=30, quiet=0)
+        finally:
+            done.set()
+            changer.join()
+        self.assertEqual(failures, [])
+        self.assertIsNone(raws["b"].receive(0.3), "none is doubled")
+        self.assertEqual([g[:60] for g in got], [s[:60] for s in sent])
+        self.assertEqual(got, sent)
+        self.assertEqual({name: daemon.get(f"/v1/vifs/{name}")["uid"] for name in "abc"}, uids)
+        stats = daemon.settled("w1")
+        self.assertGreaterEqual(stats["a_to_b"]["delivered"]["frames"], len(sent))
+        self.assertEqual(stats["a_to_b"]["dropped"]["total"], 0)
+        say(f"{len(sent)} numbered frames over TAPs during {2 * changes} transactions and configurations")
+
+    def test_a_guest_stays_connected(self) -> None:
+        """A configuration that changes wires and other vifs leaves this guest's connection and rings alone."""
+        daemon = Daemon(self)
+        for name in ("a", "b"):
+            daemon.plug(name)
+        daemon.wire("w1", "a", "b")
+        traffic = Traffic(self, daemon, ["a", "b"], ["a>b"], size="64", rate=20000)
+        daemon.wait_wire("w1")
+        before = {name: (daemon.get(f"/v1/vifs/{name}"), daemon.vif_stats(name)["reconnects"]) for name in "ab"}
+        began, turns = time.monotonic(), 0
+        while time.monotonic() - began < 3:
+            config = daemon.get("/v1/config")
+            other = copy.deepcopy(config)
+            other["vifs"] = [v for v in other["vifs"] if v["name"] != "n"] + \
+                ([{"name": "n", "kind": "none"}] if turns % 2 == 0 else [])
+            other["wires"][0]["stall_ms"] = 1000 + turns
+            other["vifs"].reverse()
+            daemon.do("PUT", "/v1/config?force=1", other)
+            turns += 1
+        for name, (vif, reconnects) in before.items():
+            now = daemon.get(f"/v1/vifs/{name}")
+            self.assertEqual((now["uid"], now["status"]["state"], now["status"]["since"]),
+                             (vif["uid"], "up", vif["status"]["since"]))
+            self.assertEqual(daemon.vif_stats(name)["reconnects"], reconnects)
+        check_lossless(traffic.stop())
+        self.assertGreater(turns, 5)
+        say(f"{turns} configurations under a guest at 20,000 frames a second: none lost")
+
+
+class Load(Case):
+    def test_64_clients_hammer(self) -> None:
+        """As many clients as there may be change wires as fast as they can; our frames don't notice."""
+        daemon = Daemon(self)
+        for name in ("a", "b"):
+            daemon.plug(name)
+        daemon.wire("w1", "a", "b", stall_ms=60000)
+        traffic = Traffic(self, daemon, ["a", "b"], ["a>b"], size="64", rate=20000)
+        daemon.wait_wire("w1")
+        done = subprocess.run([BUILD / "tools" / "bench" / "patchbay-control-load", daemon.socket, "64", str(LOAD_SECONDS),
+                               str(daemon.directory)], capture_output=True, text=True, timeout=LOAD_SECONDS + 120, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        load = json.loads(done.stdout)
+        self.assertEqual(load["refused"], 0)
+        check_lossless(traffic.stop())
+        stats = daemon.settled("w1")
+        self.assertEqual(stats["a_to_b"]["dropped"]["total"], 0)
+        say(f"64 clients for {LOAD_SECONDS} s: {load['per_second']:.0f} changes/s, median {load['median_us'] / 1000:.1f} ms, 99 % "
+            f"{load['p99_us'] / 1000:.1f} ms; an fsync there takes {load['fsync_us'] / 1000:.2f} ms")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
