@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,25 @@ int group_find(const char *name, gid_t *gid, char *reason, size_t reason_size)
         return 0;
     }
     snprintf(reason, reason_size, "There is no group \"%s\". Make it with: groupadd --system %s", name, name);
+    return -ENOENT;
+}
+
+static int user_find(const char *name, uid_t *uid, char *reason, size_t reason_size)
+{
+    const struct passwd *user = getpwnam(name);
+    const char *wrong = NULL;
+    long long number;
+
+    if (user != NULL) {
+        *uid = user->pw_uid;
+        return 0;
+    }
+    number = strtonum(name, 0, UINT32_MAX - 1, &wrong);
+    if (wrong == NULL) {
+        *uid = (uid_t)number;
+        return 0;
+    }
+    snprintf(reason, reason_size, "There is no user \"%s\". Make it with: useradd --system %s", name, name);
     return -ENOENT;
 }
 
@@ -91,13 +111,14 @@ static int clear_path(const struct sockaddr_un *address, char *reason, size_t re
     return error;
 }
 
-static int bind_and_listen(int fd, const struct sockaddr_un *address, mode_t mode, gid_t gid, bool has_gid)
+// uid, gid: -1 leaves ours.
+static int bind_and_listen(int fd, const struct sockaddr_un *address, mode_t mode, uid_t uid, gid_t gid)
 {
     struct stat st;
     mode_t old;
     int error = 0;
 
-    // The file is born closed to others and opened up after its group is set.
+    // The file is born closed to others.
     old = umask(0777 & ~0600);
     if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0)
         error = -errno;
@@ -110,7 +131,9 @@ static int bind_and_listen(int fd, const struct sockaddr_un *address, mode_t mod
     ours.device = st.st_dev;
     ours.inode = st.st_ino;
     ours.bound = true;
-    if ((has_gid && chown(address->sun_path, (uid_t)-1, gid) != 0) || chmod(address->sun_path, mode) != 0 ||
+    // The mode first: who gave the file away may not change it any more. Nobody can connect before listen.
+    if (chmod(address->sun_path, mode) != 0 ||
+        ((uid != (uid_t)-1 || gid != (gid_t)-1) && chown(address->sun_path, uid, gid) != 0) ||
         listen(fd, SOMAXCONN) != 0) {
         error = -errno;
         listener_remove();
@@ -118,10 +141,11 @@ static int bind_and_listen(int fd, const struct sockaddr_un *address, mode_t mod
     return error;
 }
 
-int listener_open(const char *path, mode_t mode, const char *group, char *reason, size_t reason_size)
+int listener_open(const char *path, mode_t mode, const char *owner, const char *group, char *reason, size_t reason_size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    gid_t gid = 0;
+    uid_t uid = (uid_t)-1;
+    gid_t gid = (gid_t)-1;
     int fd, error;
 
     if (strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
@@ -129,6 +153,8 @@ int listener_open(const char *path, mode_t mode, const char *group, char *reason
                  sizeof(address.sun_path) - 1);
         return -ENAMETOOLONG;
     }
+    if (owner != NULL && (error = user_find(owner, &uid, reason, reason_size)) != 0)
+        return error;
     if (group != NULL && (error = group_find(group, &gid, reason, reason_size)) != 0)
         return error;
     if ((error = directory_make(path, 0755, reason, reason_size)) != 0 ||
@@ -140,7 +166,7 @@ int listener_open(const char *path, mode_t mode, const char *group, char *reason
         snprintf(reason, reason_size, "Can't make a socket: %s.", strerror(-error));
         return error;
     }
-    error = bind_and_listen(fd, &address, mode, gid, group != NULL);
+    error = bind_and_listen(fd, &address, mode, uid, gid);
     if (error != 0) {
         snprintf(reason, reason_size, "Can't listen on %s: %s. Run as root, or give another --socket.", path,
                  strerror(-error));

@@ -4,6 +4,7 @@
 // thread's loop, and takes all down again. A start that fails says in one line
 // what is wrong and what to do.
 
+#include "access.h"
 #include "apply.h"
 #include "conf.h"
 #include "control.h"
@@ -12,6 +13,7 @@
 #include "listener.h"
 #include "log.h"
 #include "loop.h"
+#include "manager.h"
 #include "openapi.h"
 #include "options.h"
 #include "pidfile.h"
@@ -29,10 +31,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
-
 // A clean end takes less than a second: so much for what hangs.
 #define STOP_NS 700000000
 
@@ -40,15 +38,6 @@ struct control control;
 
 static struct watcher signals = {.fd = -1};
 static bool stopping;
-
-static void tell_manager(const char *state)
-{
-#ifdef HAVE_SYSTEMD
-    sd_notify(0, state);
-#else
-    (void)state;
-#endif
-}
 
 static void take_signal(void *arg)
 {
@@ -137,6 +126,24 @@ static void on_device_came(struct device *device)
     apply_device_came(device);
 }
 
+// The API's socket: the service manager's, or one of our own.
+static int open_socket(const struct options *options, char *reason, size_t size)
+{
+    int fd = manager_listen_fd(options->socket, reason, size), error;
+
+    if (fd == -ENOENT)
+        fd = listener_open(options->socket, options->socket_mode, options->socket_owner, options->socket_group, reason,
+                           size);
+    if (fd < 0)
+        return fd;
+    error = access_start(options, reason, size);
+    if (error != 0) {
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
 // Each step undoes itself when it fails; those before it are undone by stop_all.
 static int start_all(const struct options *options, char *reason, size_t size)
 {
@@ -151,7 +158,7 @@ static int start_all(const struct options *options, char *reason, size_t size)
     if ((error = pidfile_acquire(options->pidfile, options->socket, reason, size)) != 0 ||
         (error = make_vhost_dir(options, reason, size)) != 0)
         return error;
-    listen_fd = listener_open(options->socket, options->socket_mode, options->socket_group, reason, size);
+    listen_fd = open_socket(options, reason, size);
     if (listen_fd < 0)
         return listen_fd;
     if ((error = restore_load(options->state, reason, size)) != 0 ||
@@ -188,7 +195,7 @@ static void run(void)
         apply_run();
         if (!ready && apply_is_idle()) {
             log_message(LOG_LEVEL_NOTICE, "main", "ready, on %s", control.options->socket);
-            tell_manager("READY=1");
+            manager_ready();
             ready = true;
         }
         loop_wait(earlier(server_deadline(), apply_deadline()));
@@ -218,7 +225,7 @@ static void stop_all(void)
     uint64_t deadline = clock_now() + STOP_NS;
     bool clean = true;
 
-    tell_manager("STOPPING=1");
+    manager_stopping();
     listener_remove();
     if (control.dataplane_runs)
         clean = stop_dataplane(deadline);
@@ -264,6 +271,7 @@ int main(int argc, char *argv[])
     case OPTIONS_USAGE:
         return 2;
     }
+    manager_start();
     // Once, for all files that are made from here on.
     umask(0027);
     log_start(options.log_level);

@@ -59,6 +59,16 @@ static const char *set_text(const char **text, const char *value)
     return NULL;
 }
 
+static const char *set_socket_owner(struct options *options, const char *value)
+{
+    return set_text(&options->socket_owner, value);
+}
+
+static const char *set_read_group(struct options *options, const char *value)
+{
+    return set_text(&options->read_group, value);
+}
+
 static const char *set_socket_group(struct options *options, const char *value)
 {
     return set_text(&options->socket_group, value);
@@ -160,7 +170,9 @@ static const struct option_row {
 } rows[] = {
     {"socket", "PATH", set_socket, "the API's socket (/run/patchbay/api.sock)"},
     {"socket-mode", "MODE", set_socket_mode, "its permissions; who may write controls the traffic (0660)"},
+    {"socket-owner", "USER", set_socket_owner, "its owner (the daemon's own user)"},
     {"socket-group", "GROUP", set_socket_group, "its group (the daemon's own)"},
+    {"read-group", "GROUP", set_read_group, "members may connect as well, and only read (nobody)"},
     {"workers", "CORES", set_workers, "cores that move frames, e.g. 2,4-6 (one, the highest it may use)"},
     {"poll", "adaptive|busy", set_poll, "sleep when there is no traffic, or never (adaptive)"},
     {"hugepages", "auto|off|MB", set_hugepages, "megabytes of huge pages a node (auto: 256 if free, else none)"},

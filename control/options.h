@@ -13,7 +13,9 @@
 struct options {
     const char *socket;
     mode_t socket_mode;
+    const char *socket_owner; // NULL: ours
     const char *socket_group; // NULL: ours
+    const char *read_group;   // who may only read; NULL: nobody
     const char *workers;      // NULL: the dataplane chooses one
     enum poll_mode poll;
     int hugepages_mb;

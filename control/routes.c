@@ -269,7 +269,8 @@ void routes_handle(struct exchange *exchange)
         answer_method(exchange, &parts);
     else if (route == NULL)
         answer_not_found(exchange, &parts);
-    else if (read_target(route, &parts, &target, &error) != 0 ||
+    else if (access_check(exchange->peer.access, route->read_only, exchange->peer.uid, &error) != 0 ||
+             read_target(route, &parts, &target, &error) != 0 ||
              parameters_parse(exchange, route->parameters, &parameters, &error) != 0)
         exchange_fail(exchange, &error);
     else

@@ -34,6 +34,7 @@ enum {
 // A connection.
 struct client {
     struct peer peer;
+    bool admitted;
     int fd;
     struct timer deadline;
 };
@@ -369,6 +370,19 @@ static void complete(void *cls, struct MHD_Connection *connection, void **contex
 
 // ---- connections ----
 
+// A user has too many connections: this one gets its answer unasked, and ends.
+static void turn_away(int fd)
+{
+    static const char answer[] =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        "Content-Length: 150\r\n\r\n"
+        "{\"error\":{\"code\":\"Unavailable\",\"message\":\"This user has as many connections as one may have. "
+        "Close some and try again.\",\"field\":null,\"details\":null}}\n";
+
+    (void)send(fd, answer, sizeof(answer) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    shutdown(fd, SHUT_RDWR);
+}
+
 static void notice_connection(void *cls, struct MHD_Connection *connection, void **context,
                               enum MHD_ConnectionNotificationCode code)
 {
@@ -379,8 +393,11 @@ static void notice_connection(void *cls, struct MHD_Connection *connection, void
     (void)cls;
     connections_changed = true;
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-        if (client != NULL)
+        if (client != NULL) {
             timer_cancel(&client->deadline);
+            if (client->admitted)
+                access_leave(client->peer.uid);
+        }
         free(client);
         *context = NULL;
         return;
@@ -393,6 +410,10 @@ static void notice_connection(void *cls, struct MHD_Connection *connection, void
         client->peer.pid = peer.pid;
         client->peer.uid = peer.uid;
     }
+    client->peer.access = access_of_socket(client->fd);
+    client->admitted = access_admit(client->peer.uid);
+    if (!client->admitted)
+        turn_away(client->fd);
     timer_arm(&client->deadline, clock_now() + ARRIVAL_NS, miss_deadline, client);
     *context = client;
 }

@@ -6,6 +6,7 @@
 // loop. It hands over whole requests and sends answers; what they mean is for
 // routes.h.
 
+#include "access.h"
 #include "error.h"
 
 #include <jansson.h>
@@ -18,6 +19,7 @@
 struct peer {
     pid_t pid;
     uid_t uid;
+    enum access access;
 };
 
 // Renders a long answer piece by piece, so that other clients are served in between.

@@ -267,4 +267,8 @@ unsigned worker_count(void);
 bool worker_read(unsigned worker, struct worker_count *count);
 uint64_t dataplane_tsc_hz(void);
 
+// Any thread: has each worker that sleeps go round its loop once, so that one
+// whose count of loops stays as it is hangs.
+void workers_wake(void);
+
 #endif

@@ -157,6 +157,11 @@ bool worker_read(unsigned index, struct worker_count *to)
     return true;
 }
 
+void workers_wake(void)
+{
+    worker_wake_all();
+}
+
 uint64_t dataplane_tsc_hz(void)
 {
     return rte_get_tsc_hz();

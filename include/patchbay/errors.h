@@ -11,6 +11,7 @@
     X(MALFORMED, "Malformed", 400, "the request is not what the API describes")                      \
     X(UNKNOWN_FIELD, "UnknownField", 400, "the object has no such field")                            \
     X(BAD_VALUE, "BadValue", 400, "a field has a value it can't have")                               \
+    X(FORBIDDEN, "Forbidden", 403, "this user may only read, or nothing")                            \
     X(NOT_FOUND, "NotFound", 404, "no such object")                                                  \
     X(NO_SUCH_PATH, "NoSuchPath", 404, "the API has no such path; the message names the nearest")    \
     X(METHOD, "MethodNotAllowed", 405, "the path does not take this method")                         \

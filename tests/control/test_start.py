@@ -197,18 +197,6 @@ class Start(unittest.TestCase):
         for line in self.d.log().splitlines():
             self.assertRegex(line, r"^<[3-7]>\w+: ")
 
-    if os.environ.get("PATCHBAY_SYSTEMD") == "1":
-        def test_tells_the_service_manager(self) -> None:
-            manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            manager.bind(self.d.dir + "/notify")
-            manager.settimeout(30)
-            self.d.env = {"NOTIFY_SOCKET": self.d.dir + "/notify"}
-            self.d.start()
-            self.assertEqual(manager.recv(100), b"READY=1")
-            self.d.stop()
-            self.assertEqual(manager.recv(100), b"STOPPING=1")
-            manager.close()
-
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@
 //                             go the way that the current table says
 //   publish-wait MICROSECONDS how long workers stay in an old table
 //   fail on|off               whether targets with "fail:" fail
+//   stuck on|off              whether the worker hangs
 //   vif VIF                   its counters
 //   table                     what is there
 //   making                    the vif that is being made
@@ -179,6 +180,8 @@ static void run_command(char *line, char *answer, size_t size)
         fake.publish_wait_ns = wait * 1000;
     else if (sscanf(line, "fail %63s", word) == 1)
         fake.fail_on = strcmp(word, "on") == 0;
+    else if (sscanf(line, "stuck %63s", word) == 1)
+        fake.stuck = strcmp(word, "on") == 0;
     else if (strncmp(line, "vif ", 4) == 0 && vif != NULL)
         answer_vif(vif, answer, size);
     else if (strcmp(line, "making") == 0)

@@ -494,6 +494,7 @@ bool worker_read(unsigned worker, struct worker_count *count)
     memset(count, 0, sizeof(*count));
     pthread_mutex_lock(&fake_lock);
     count->core = 1;
+    count->loops = fake.loops;
     count->sampled_loops = 3;
     for (unsigned i = 0; i < WORKER_STAGE_COUNT; i++)
         count->stages[i] = (struct stage_count){.cycles = 100 + i, .frames = i};
@@ -505,4 +506,11 @@ bool worker_read(unsigned worker, struct worker_count *count)
 uint64_t dataplane_tsc_hz(void)
 {
     return 1000000000;
+}
+
+void workers_wake(void)
+{
+    pthread_mutex_lock(&fake_lock);
+    fake.loops += !fake.stuck;
+    pthread_mutex_unlock(&fake_lock);
 }

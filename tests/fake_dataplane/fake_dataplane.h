@@ -50,7 +50,9 @@ struct fake {
     struct wire_table *retired;
     uint64_t token;
     uint64_t publish_wait_ns;
-    bool fail_on; // targets with "fail:" in them fail
+    bool fail_on;   // targets with "fail:" in them fail
+    uint64_t loops; // of its worker
+    bool stuck;     // its worker hangs
     void (*log)(enum log_level level, const char *component, const char *message);
 };
 
