@@ -11,7 +11,8 @@
 // the path on which nobody listens is replaced; anything else that is there is
 // left alone. Returns the descriptor, or -errno with the reason, in a sentence
 // that says what to do.
-int listener_open(const char *path, mode_t mode, const char *owner, const char *group, char *reason, size_t reason_size);
+int listener_open(const char *path, mode_t mode, const char *owner, const char *group, char *reason,
+                  size_t reason_size);
 
 // Removes the socket file, if it is still the one that listener_open bound.
 // The descriptor is its user's to close.

@@ -28,7 +28,7 @@ struct route {
     route_handler *handler;
     enum object_kind kind;
     unsigned parameters; // enum parameter_set
-    bool read_only; // open to the readers' group: it changes nothing, and shows no frames
+    bool read_only;      // open to the readers' group: it changes nothing, and shows no frames
     const char *help;
 };
 
