@@ -55,8 +55,8 @@ enum patchbay_limit {
     LIMIT_OPERATIONS = 20000,           // a transaction
     LIMIT_REQUEST_DEPTH = 16,
     LIMIT_CLIENTS = 64,
-    LIMIT_CLIENTS_OTHERS = 48, // of these, for users that are neither root nor the daemon's own
-    LIMIT_CLIENTS_USER = 32,   // of these, for one of them
+    LIMIT_CLIENTS_OTHERS = 48,  // of these, for users that are neither root nor the daemon's own
+    LIMIT_CLIENTS_USER = 32,    // of these, for one of them
     LIMIT_REQUEST_SECONDS = 10, // for a request to arrive, and for a device to be made
     LIMIT_LIST = 1000,          // objects a page
 
