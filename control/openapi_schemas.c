@@ -34,14 +34,15 @@ static const struct shape {
     {"WireStats", "wire:string network:string uid:uuid a_to_b:Direction b_to_a:Direction tees:[TeeStats]"},
     {"Direction", "received:Frames delivered:Frames dropped:Dropped legs:[Leg]"},
     {"Leg", "from:string received:Frames delivered:Frames dropped:Dropped to:[Delivered]"},
-    {"Delivered", "to:string frames:integer bytes:integer"},
-    {"TeeStats", "name:string uid:uuid mode:off|tap|bump offered?:integer copied?:Frames dropped?:TapDropped "
-                 "into?:Frames out?:Frames late?:integer"},
+    {"Delivered", "to:string frames:integer bytes:integer segmented?:Segmented"},
+    {"Segmented", "frames:integer segments:integer"},
+    {"TeeStats", "name:string uid:uuid mode:off|tap|bump offered?:integer copied?:Frames segmented?:Segmented "
+                 "dropped?:TapDropped into?:Frames out?:Frames late?:integer"},
     {"User", "kind:port|wire|tee network:string port?:string wire?:string tee?:string as?:a|b|port|out_port"},
     {"NetworkStatus", "ports:integer wires:integer"},
     {"VifStatus", "state:up|down|failed reason:string since:time worker:integer? queue_pairs:integer "
-                  "rx_ring_size:integer tx_ring_size:integer ring:split|packed? virtio_features:string mtu:integer? "
-                  "mac:string? used_by:[User]"},
+                  "rx_ring_size:integer tx_ring_size:integer ring:split|packed? virtio_features:string "
+                  "offloads:[string] mtu:integer? mac:string? used_by:[User]"},
     {"PortStatus", "state:up|down|failed reason:string since:time used_by:[User]"},
     {"WireStatus", "state:up|down|draining reason:string since:time path:[string] drain:Drain?"},
     {"Drain", "late:integer unreturned:integer"},

@@ -92,6 +92,7 @@ static json_t *render_vif_status(const struct vif *vif)
     put(shown, "tx_ring_size", json_integer(state.ring_size[1]));
     put(shown, "ring", render_ring(state.virtio_features));
     put(shown, "virtio_features", json_sprintf("0x%llx", (unsigned long long)state.virtio_features));
+    put(shown, "offloads", render_offloads(state.virtio_features));
     put(shown, "mtu", state.mtu != 0 ? json_integer(state.mtu) : json_null());
     put(shown, "mac", render_mac(state.mac));
     put(shown, "used_by", list_users(OBJECT_VIF, &vif->object));

@@ -18,6 +18,15 @@ static json_t *render_frames(const struct frame_count *count)
     return json_pack("{sI sI}", "frames", (json_int_t)count->frames, "bytes", (json_int_t)count->bytes);
 }
 
+// Only where frames were segmented.
+static void add_segmented(json_t *shown, const struct segment_count *count)
+{
+    if (count->segments > 0)
+        json_object_set_new(
+            shown, "segmented",
+            json_pack("{sI sI}", "frames", (json_int_t)count->frames, "segments", (json_int_t)count->segments));
+}
+
 // One key per reason that isn't zero, and the total.
 static json_t *render_dropped(const uint64_t *dropped, const char *const *keys, size_t count)
 {
@@ -46,9 +55,12 @@ static json_t *render_leg(const struct leg_total *leg, struct frame_count *deliv
 
     TAILQ_FOREACH(to, &leg->to, entry)
     {
+        json_t *place = json_pack("{ss sI sI}", "to", to->key, "frames", (json_int_t)to->shown.frames, "bytes",
+                                  (json_int_t)to->shown.bytes);
+
         add_frames(delivered, &to->shown);
-        json_array_append_new(places, json_pack("{ss sI sI}", "to", to->key, "frames", (json_int_t)to->shown.frames,
-                                                "bytes", (json_int_t)to->shown.bytes));
+        add_segmented(place, &to->segmented);
+        json_array_append_new(places, place);
     }
     return json_pack("{ss so so so so}", "from", leg->key, "received", render_frames(&leg->shown.received), "delivered",
                      render_frames(delivered), "dropped",
@@ -90,6 +102,7 @@ static json_t *render_tee_count(const struct tee *tee, const struct totals *tota
     if (tee->mode == TEE_TAP) {
         json_object_set_new(shown, "offered", json_integer((json_int_t)sum->tap.offered));
         json_object_set_new(shown, "copied", render_frames(&sum->tap.copied));
+        add_segmented(shown, &sum->tap.segmented);
         json_object_set_new(shown, "dropped", render_dropped(sum->tap.dropped, tap_drop_keys, TAP_DROP_REASON_COUNT));
     }
     if (tee->mode == TEE_BUMP) {

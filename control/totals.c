@@ -170,10 +170,17 @@ static void add_frames(struct frame_count *sum, const struct frame_count *more)
     sum->bytes += more->bytes;
 }
 
+static void add_segments(struct segment_count *sum, const struct segment_count *more)
+{
+    sum->frames += more->frames;
+    sum->segments += more->segments;
+}
+
 static void add_tap(struct tap_count *sum, const struct tap_count *more)
 {
     sum->offered += more->offered;
     add_frames(&sum->copied, &more->copied);
+    add_segments(&sum->segmented, &more->segmented);
     for (size_t i = 0; i < TAP_DROP_REASON_COUNT; i++)
         sum->dropped[i] += more->dropped[i];
 }
@@ -196,8 +203,10 @@ static void add_up(const struct leg_account *account, const struct leg_count *co
         const struct step_count *step = &count->steps[i];
         struct tee_sum *tee = entry->tee == NULL ? NULL : shown ? &entry->tee->shown : &entry->tee->base;
 
-        if (entry->to != NULL)
+        if (entry->to != NULL) {
             add_frames(shown ? &entry->to->shown : &entry->to->base, &step->delivered);
+            add_segments(shown ? &entry->to->segmented : &entry->to->segmented_base, &step->segmented);
+        }
         if (tee != NULL && step->kind == HOP_BUMP)
             add_frames(&tee->into, &step->delivered);
         else if (tee != NULL)
@@ -225,7 +234,10 @@ void totals_reset(struct totals *totals)
     {
         leg->shown = leg->base;
         TAILQ_FOREACH(to, &leg->to, entry)
-        to->shown = to->base;
+        {
+            to->shown = to->base;
+            to->segmented = to->segmented_base;
+        }
     }
     TAILQ_FOREACH(tee, &totals->tees, entry)
     tee->shown = tee->base;
@@ -259,6 +271,7 @@ static void merge_leg(struct totals *totals, struct leg_total *leg)
     {
         into = get_to(common, to->key);
         add_frames(&into->base, &to->base);
+        add_segments(&into->segmented_base, &to->segmented_base);
     }
     TAILQ_REMOVE(&totals->legs, leg, entry);
     free_leg_total(leg);
@@ -286,6 +299,7 @@ static void merge_places(struct leg_total *leg, const struct wire *wire)
         if (wire_find_tee(wire, name) >= 0)
             continue;
         add_frames(&common->base, &to->base);
+        add_segments(&common->segmented_base, &to->segmented_base);
         TAILQ_REMOVE(&leg->to, to, entry);
         free(to);
     }

@@ -24,6 +24,7 @@ struct to_total {
     TAILQ_ENTRY(to_total) entry;
     char key[COMPILE_KEY_SIZE];
     struct frame_count base, shown;
+    struct segment_count segmented_base, segmented;
 };
 
 // All legs that had this key ("a", "fw.port") in this direction.

@@ -328,6 +328,8 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
         err = -EINVAL;
     if (err == 0)
         take_log(attachment, config->log);
+    if (err == 0 && rte_vhost_get_mtu(vid, &attachment->mtu) != 0)
+        attachment->mtu = 0;
     for (unsigned ring = 0; ring < 2u * queue_pairs && err == 0; ring++)
         err = load_ring(attachment, ring, config, reason, reason_size);
     if (err == 0)

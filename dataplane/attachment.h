@@ -23,6 +23,8 @@ struct attachment {
     // An announcement waits to be sent in the guest's name, before its own
     // frames; written by the worker that polls queue 0.
     bool announce;
+    uint32_t epoch; // see struct burst
+    uint16_t mtu;   // that the front end gave its guest (VIRTIO_NET_F_MTU), bytes; 0: none
     struct {
         struct virtqueue from_guest; // the guest's transmitq: we receive here
         struct virtqueue to_guest;   // the guest's receiveq: we transmit here

@@ -191,8 +191,9 @@ void leg_destroy(struct leg *leg);
 struct step_count {
     enum hop_step_kind kind;
     uint32_t tag;
-    struct frame_count delivered; // BUMP, END: what it took
-    struct tap_count tap;         // TAP
+    struct frame_count delivered;   // BUMP, END: what it took
+    struct segment_count segmented; // of these
+    struct tap_count tap;           // TAP
 };
 
 struct leg_count {

@@ -59,6 +59,9 @@ struct burst {
     // Set by the worker: an ethdev's transmit takes a reference of its own on
     // every mbuf, so that the taps can read the frames after it.
     bool keep;
+    // Of a source whose frames have offloads: another one when the driver behind it has begun
+    // anew, so that a frame's id alone doesn't make it the one that was there.
+    uint32_t epoch;
     struct frame frames[LIMIT_BURST_FRAMES];
     // A source uses at most LIMIT_BURST_SEGMENTS; popping a tag makes new lists
     // behind them, at most as long and one more a frame.
@@ -67,14 +70,15 @@ struct burst {
 
 // Why transmit stopped short.
 enum transmit_stop {
-    TRANSMIT_ALL,     // it didn't
-    TRANSMIT_FULL,    // no room for the next frame now
-    TRANSMIT_SHORT,   // as FULL, but there are buffers: too few for this frame
-    TRANSMIT_TOO_BIG, // the next frame can't fit, whatever comes
-    TRANSMIT_DOWN,    // no driver, no link
-    TRANSMIT_PAUSED,  // as if full: a protocol message is in progress
-    TRANSMIT_NO_MBUF, // no packet buffer
-    TRANSMIT_OFFLOAD, // the next frame wants an offload that the receiver doesn't take
+    TRANSMIT_ALL,         // it didn't
+    TRANSMIT_FULL,        // no room for the next frame now
+    TRANSMIT_SHORT,       // as FULL, but there are buffers: too few for this frame
+    TRANSMIT_TOO_BIG,     // the next frame can't fit, whatever comes
+    TRANSMIT_DOWN,        // no driver, no link
+    TRANSMIT_PAUSED,      // as if full: a protocol message is in progress
+    TRANSMIT_NO_MBUF,     // no packet buffer
+    TRANSMIT_OFFLOAD,     // the next frame wants an offload that the receiver doesn't take
+    TRANSMIT_BAD_OFFLOAD, // the next frame can't be completed for it either
 };
 
 static inline void frame_set_single(struct frame *frame, const void *data, uint32_t len)

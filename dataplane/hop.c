@@ -64,25 +64,67 @@ static void judge(struct leg *leg, struct verdict *verdict)
     }
 }
 
-// Copies the burst's bytes out of the guest's hands, so that several readers
-// see the same ones.
+// Copies a frame's bytes out of the guest's hands. Returns the end of the copy.
+static uint8_t *snapshot_frame(struct burst *burst, struct frame *frame, uint8_t *bounce)
+{
+    uint8_t *to = bounce;
+
+    copy_bytes(to, frame->data, frame->data_len);
+    to += frame->data_len;
+    for (uint16_t j = 0; j + 1 < frame->segment_count; j++) {
+        const struct frame_segment *segment = &burst->segments[frame->segment_first + j];
+
+        copy_bytes(to, segment->data, segment->len);
+        to += segment->len;
+    }
+    frame_set_single(frame, bounce, frame->len);
+    return to;
+}
+
+// All of them, so that several readers see the same bytes.
 static void snapshot(struct burst *burst, uint8_t *bounce)
 {
-    for (uint16_t i = 0; i < burst->count; i++) {
-        struct frame *frame = &burst->frames[i];
-        uint8_t *to = bounce;
+    for (uint16_t i = 0; i < burst->count; i++)
+        bounce = snapshot_frame(burst, &burst->frames[i], bounce);
+}
 
-        copy_bytes(to, frame->data, frame->data_len);
-        to += frame->data_len;
-        for (uint16_t j = 0; j + 1 < frame->segment_count; j++) {
-            const struct frame_segment *segment = &burst->segments[frame->segment_first + j];
+// ---- the frame that is under way in segments ----
 
-            copy_bytes(to, segment->data, segment->len);
-            to += segment->len;
-        }
-        frame_set_single(frame, bounce, frame->len);
-        bounce = to;
+// The frame at the head was cut and part of it is out: the rest is of the bytes
+// that were kept. Unless it is another frame by now.
+static void cursor_resume(struct vif_rxq *rxq, struct burst *burst)
+{
+    const struct vif_cursor *cursor = &rxq->cursor;
+    struct frame *frame = &burst->frames[0];
+
+    // The length too: what a burst may have in bytes was reckoned with it.
+    if (burst->offloads == 0 || frame->id != cursor->id || burst->epoch != cursor->epoch || frame->len != cursor->len) {
+        rxq->cut = 0;
+        return;
     }
+    frame_set_single(frame, cursor->held, cursor->len);
+    frame->offload = cursor->offload;
+    burst->offloads |= cursor->offload.wants;
+}
+
+// Of the frame at `at`, which stays, `segment` segments are out. Returns false if it can't
+// stay. resumed: it is the one that is held already.
+static bool cursor_hold(struct vif_rxq *rxq, struct burst *burst, uint16_t at, uint32_t segment, bool resumed)
+{
+    struct vif_cursor *cursor = &rxq->cursor;
+    struct frame copy = burst->frames[at];
+
+    if (cursor->held == NULL || burst->owned)
+        return false;
+    if (!resumed) {
+        cursor->epoch = burst->epoch;
+        cursor->id = copy.id;
+        cursor->offload = copy.offload;
+        cursor->len = copy.len;
+        snapshot_frame(burst, &copy, cursor->held);
+    }
+    rxq->cut = segment;
+    return true;
 }
 
 // A transmit queue is taken by trylock. A leg that can't leave its frames
@@ -119,6 +161,10 @@ static enum drop_reason refuse(const struct hop_context *context, const struct l
         rxq->stall_since = 0; // the next head has a clock of its own
         *at += 1;
         return DROP_TOO_BIG;
+    case TRANSMIT_BAD_OFFLOAD:
+        rxq->stall_since = 0;
+        *at += 1;
+        return DROP_BAD_OFFLOAD;
     case TRANSMIT_DOWN:
         stall_reset(rxq); // when it comes back it is as a new one
         *at = count;
@@ -152,16 +198,34 @@ static enum drop_reason refuse(const struct hop_context *context, const struct l
     return DROP_STALLED;
 }
 
+// A tap that is served in the pass that serves the receiver.
+struct one_pass_tap {
+    struct leg_step *step;
+    struct tap_count count;
+    struct frame_count given; // what it got otherwise: its own pass
+};
+
+// Frames [from, to) that it didn't get in that pass.
+static void tap_late(const struct hop_context *context, struct one_pass_tap *tap, struct burst *burst, uint16_t from,
+                     uint16_t to)
+{
+    const struct frame_count before = tap->count.copied;
+
+    tap->count.offered += to - from;
+    tap_copy(tap->step->vif, burst, from, to - from, context->scratch, &tap->count, &tap->given);
+    // Here is but the difference to what is counted as copied.
+    tap->given.frames -= tap->count.copied.frames - before.frames;
+    tap->given.bytes -= tap->count.copied.bytes - before.bytes;
+}
+
 // Counts frames [from, to) as dropped by the leg. Nobody else gets them, so a
 // one-pass tap, whose lock is held, may read them by itself.
-static void drop(struct leg *leg, enum drop_reason reason, struct leg_step *tap, struct burst *burst, uint16_t from,
-                 uint16_t to, struct tap_count *tap_count)
+static void drop(const struct hop_context *context, struct leg *leg, enum drop_reason reason, struct one_pass_tap *tap,
+                 struct burst *burst, uint16_t from, uint16_t to)
 {
     counter_add(&leg->dropped[reason], to - from);
-    if (tap != NULL) {
-        tap_count->offered += to - from;
-        tap_copy(tap->vif, burst, from, to - from, tap_count);
-    }
+    if (tap != NULL)
+        tap_late(context, tap, burst, from, to);
 }
 
 static void flush(struct vif *vif, uint64_t frames, uint64_t bytes)
@@ -171,48 +235,126 @@ static void flush(struct vif *vif, uint64_t frames, uint64_t bytes)
         vif->ops->flush(vif, 0);
 }
 
-// Gives the burst to the step's vif; with tap, whose monitor's lock the caller
-// holds, to its monitor in the same pass. Returns how many frames leave the source.
-static uint16_t deliver(const struct hop_context *context, struct leg *leg, struct leg_step *end, struct leg_step *tap,
-                        struct burst *burst, bool wait)
+// What completing frames has come to in one deliver. Not looked at before the first is.
+struct completing {
+    struct complete_state state;
+    struct frame_count whole; // frames that are out, as the leg counts them
+};
+
+// Completes frames from `at`, where the receiver's transmit stopped. Returns why it
+// stops in turn; TRANSMIT_ALL: transmit may go on, behind the *done frames that are out.
+__attribute__((noinline, cold)) static enum transmit_stop complete(const struct hop_context *context, struct vif *vif,
+                                                                   struct burst *burst, uint16_t at,
+                                                                   struct one_pass_tap *tap,
+                                                                   struct completing *completing, uint16_t *done)
 {
+    const uint64_t sent = completing->state.sent.frames;
+    uint16_t end = burst->count;
+    enum transmit_stop stop;
+
+    if (tap != NULL) {
+        // The monitor gets its copy when the frame is out, and the same bytes.
+        snapshot_frame(burst, &burst->frames[at], context->scratch->bounce);
+        end = at + 1;
+    }
+    *done = complete_transmit(vif, 0, burst, at, end, &context->scratch->completion, &completing->state, &stop);
+    if (completing->state.sent.frames != sent) {
+        stall_reset(context->rxq);
+        context->rxq->moved = true;
+    }
+    completing->whole.frames += *done;
+    completing->whole.bytes += burst_bytes(burst, at, *done);
+    if (tap != NULL && *done > 0)
+        tap_late(context, tap, burst, at, at + *done);
+    return stop;
+}
+
+// Gives the burst to the step's vif; with tap_step, whose monitor's lock the caller
+// holds, to its monitor in the same pass. Returns how many frames leave the source.
+static uint16_t deliver(const struct hop_context *context, struct leg *leg, struct leg_step *end,
+                        struct leg_step *tap_step, struct burst *burst, bool wait)
+{
+    struct vif_rxq *rxq = context->rxq;
     struct vif *vif = end->vif;
-    struct tap_count tap_count = {0};
+    struct one_pass_tap with, *tap = NULL;
+    struct completing completing;
+    struct frame_count given; // to the vif: segments one by one
     uint64_t frames = 0, bytes = 0;
+    const uint32_t resumed = rxq->cut;
+    bool completes = false; // completing is valid
     uint16_t at = 0;
 
+    if (tap_step != NULL) {
+        with = (struct one_pass_tap){.step = tap_step};
+        tap = &with;
+    }
     if (unlikely(!txq_take(&vif->txq[0], !wait))) {
         if (wait)
             return 0; // next loop
+        rxq->cut = 0;
         at = burst->count;
-        drop(leg, DROP_FULL, tap, burst, 0, at, &tap_count);
+        drop(context, leg, DROP_FULL, tap, burst, 0, at);
         goto out;
     }
+    rxq->cut = 0;
     while (at < burst->count) {
-        enum transmit_stop stop;
-        uint16_t left = burst->count - at, done;
+        enum transmit_stop stop = TRANSMIT_OFFLOAD;
+        uint16_t left = burst->count - at, done = 0;
 
-        if (tap != NULL)
-            done = vif->ops->transmit_tapped(vif, 0, tap->vif, 0, burst, at, left, &stop, &tap_count);
-        else
-            done = vif->ops->transmit(vif, 0, burst, at, left, &stop);
+        // A frame of which a part is out must go on so.
+        if (likely(resumed == 0 || at > 0)) {
+            if (tap != NULL)
+                done = vif->ops->transmit_tapped(vif, 0, tap->step->vif, 0, burst, at, left, &stop, &tap->count);
+            else
+                done = vif->ops->transmit(vif, 0, burst, at, left, &stop);
+        }
         if (done > 0) {
-            stall_reset(context->rxq);
+            stall_reset(rxq);
             frames += done;
             bytes += burst_bytes(burst, at, done);
             at += done;
         }
         if (likely(stop == TRANSMIT_ALL))
             break;
+        if (unlikely(complete_cures(burst, at, stop))) {
+            if (!completes)
+                completing =
+                    (struct completing){.state = {.segment = at == 0 ? resumed : 0, .budget = LIMIT_BURST_SEGMENTS}};
+            completes = true;
+            stop = complete(context, vif, burst, at, tap, &completing, &done);
+            at += done;
+            if (stop == TRANSMIT_ALL)
+                continue;
+            // Too many segments for one go of a leg that can't leave any behind.
+            if (!wait && completing.state.budget == 0)
+                stop = TRANSMIT_TOO_BIG;
+        }
         uint16_t from = at;
         enum drop_reason reason = refuse(context, end, stop, wait, &at, burst->count);
 
         if (at == from)
             break;
-        drop(leg, reason, tap, burst, from, at, &tap_count);
+        drop(context, leg, reason, tap, burst, from, at);
+        if (completes)
+            completing.state.segment = 0;
+    }
+    given = (struct frame_count){frames, bytes};
+    if (unlikely(completes)) {
+        const struct complete_state *state = &completing.state;
+
+        if (state->segment != 0 && !cursor_hold(rxq, burst, at, state->segment, resumed != 0 && at == 0)) {
+            drop(context, leg, DROP_FULL, tap, burst, at, at + 1);
+            at++;
+        }
+        counter_add(&end->counters.segmented_frames, state->count.frames);
+        counter_add(&end->counters.segments, state->count.segments);
+        given.frames += state->sent.frames;
+        given.bytes += state->sent.bytes;
+        frames += completing.whole.frames;
+        bytes += completing.whole.bytes;
     }
     stage_end(context->measuring, tap != NULL ? WORKER_STAGE_COPY_TAPPED : WORKER_STAGE_COPY, frames);
-    flush(vif, frames, bytes);
+    flush(vif, given.frames, given.bytes);
     stage_end(context->measuring, WORKER_STAGE_NOTIFY, frames);
     rte_spinlock_unlock(&vif->txq[0].lock);
     counter_add(&end->counters.frames, frames);
@@ -220,21 +362,25 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
     counter_add(&end->counters.bytes, end->vlan == 0 ? bytes : bytes - VLAN_TAG_LEN * frames);
 out:
     if (tap != NULL) {
-        flush(tap->vif, tap_count.copied.frames, tap_count.copied.bytes);
+        flush(tap_step->vif, with.count.copied.frames + with.given.frames, with.count.copied.bytes + with.given.bytes);
         stage_end(context->measuring, WORKER_STAGE_NOTIFY, 0); // its frames are counted above
-        tap_add(tap, &tap_count);
+        tap_add(tap_step, &with.count);
     }
     return at;
 }
 
 // The frames of one guest to one guest with one tap: both copies in one pass.
-static bool one_pass(const struct verdict *verdict, const struct burst *burst)
+static bool one_pass(const struct hop_context *context, const struct verdict *verdict, const struct burst *burst)
 {
     const struct vif *vif = verdict->end->vif;
-    const struct vif *monitor = verdict->taps[0]->vif;
+    struct vif *monitor = verdict->taps[0]->vif;
 
-    return verdict->tap_count == 1 && !burst->owned && vif->copies && monitor->ops == vif->ops && vif != monitor &&
-           (verdict->taps[0]->vlan | verdict->end->vlan) == 0;
+    if (verdict->tap_count != 1 || burst->owned || !vif->copies || monitor->ops != vif->ops || vif == monitor ||
+        (verdict->taps[0]->vlan | verdict->end->vlan) != 0)
+        return false;
+    // A monitor that takes fewer offloads gets frames of its own.
+    return likely(burst->offloads == 0) ||
+           (context->rxq->cut == 0 && (burst->offloads & ~complete_takes(monitor, 0)) == 0);
 }
 
 // With the tag of the receiver's port, if it has one: as views, so that what the
@@ -262,7 +408,7 @@ static uint16_t run_tapped(const struct hop_context *context, struct leg *leg, c
     struct leg_step *tap = verdict->taps[0];
     uint16_t taken;
 
-    if (one_pass(verdict, burst) && rte_spinlock_trylock(&tap->vif->txq[0].lock)) {
+    if (one_pass(context, verdict, burst) && rte_spinlock_trylock(&tap->vif->txq[0].lock)) {
         taken = deliver(context, leg, verdict->end, tap, burst, wait);
         rte_spinlock_unlock(&tap->vif->txq[0].lock);
         return taken;
@@ -297,6 +443,7 @@ static uint16_t run_dropped(const struct hop_context *context, struct leg *leg, 
     }
     counter_add(&leg->dropped[verdict->reason], burst->count);
     stall_reset(context->rxq);
+    context->rxq->cut = 0;
     return burst->count;
 }
 
@@ -317,6 +464,14 @@ uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burs
     struct verdict verdict;
     uint16_t taken;
 
+    context->rxq->moved = false;
+    if (unlikely(context->rxq->cut != 0)) {
+        // One that began before its vif was shared among wires begins anew there.
+        if (context->shared)
+            context->rxq->cut = 0;
+        else
+            cursor_resume(context->rxq, burst);
+    }
     judge(leg, &verdict);
     stage_end(context->measuring, WORKER_STAGE_LOOKUP, 0); // its frames are counted by the worker, at its other end
     if (unlikely(verdict.end == NULL)) {

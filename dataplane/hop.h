@@ -4,18 +4,20 @@
 
 // What the dataplane does with the frames of one leg.
 
+#include "complete.h"
 #include "leg.h"
 #include "stage.h"
 
 struct wire_table;
 
 // Enough for a burst: it ends with the frame that reaches LIMIT_BURST_BYTES.
-enum { BOUNCE_SIZE = LIMIT_BURST_BYTES + LIMIT_FRAME_MAX };
+enum { BOUNCE_SIZE = LIMIT_BURST_BYTES + LIMIT_FRAME_GSO_MAX };
 
 // A worker's own scratch memory for one burst. Nothing in it outlives the burst.
 struct hop_scratch {
     struct burst tagged;                  // views with a VLAN tag pushed
     uint8_t tags[LIMIT_BURST_FRAMES][16]; // their MAC addresses and tags
+    struct completion completion;         // views of frames whose offloads are completed
     uint8_t bounce[BOUNCE_SIZE];          // snapshots of guests' frames
 };
 
@@ -41,8 +43,9 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
              uint16_t count);
 
 // The copying part of it, under the monitor's lock: adds to all of counts but
-// offered.
-void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count, struct tap_count *counts);
+// offered, and to given what the monitor got, segments one by one.
+void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count, struct hop_scratch *scratch,
+              struct tap_count *counts, struct frame_count *given);
 
 // Adds a burst's tap counts to the step's.
 void tap_add(struct leg_step *step, const struct tap_count *count);

@@ -103,11 +103,15 @@ void leg_read(const struct leg *leg, struct leg_count *count)
             to->tap.offered = counter_read(&step->counters.offered);
             to->tap.copied.frames = counter_read(&step->counters.frames);
             to->tap.copied.bytes = counter_read(&step->counters.bytes);
+            to->tap.segmented.frames = counter_read(&step->counters.segmented_frames);
+            to->tap.segmented.segments = counter_read(&step->counters.segments);
             for (unsigned j = 0; j < TAP_DROP_REASON_COUNT; j++)
                 to->tap.dropped[j] = counter_read(&step->counters.tap_dropped[j]);
         } else {
             to->delivered.frames = counter_read(&step->counters.frames);
             to->delivered.bytes = counter_read(&step->counters.bytes);
+            to->segmented.frames = counter_read(&step->counters.segmented_frames);
+            to->segmented.segments = counter_read(&step->counters.segments);
         }
     }
 }

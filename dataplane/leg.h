@@ -13,6 +13,8 @@ struct leg_step_counters {
     _Atomic uint64_t offered; // TAP
     _Atomic uint64_t frames;  // TAP: copied; BUMP, END: delivered
     _Atomic uint64_t bytes;
+    _Atomic uint64_t segmented_frames; // see struct segment_count
+    _Atomic uint64_t segments;
     _Atomic uint64_t *tap_dropped; // TAP: TAP_DROP_REASON_COUNT of them; else NULL
 };
 

@@ -28,6 +28,9 @@ static uint16_t refuse(struct tap_count *counts, enum transmit_stop stop, uint16
     case TRANSMIT_TOO_BIG:
         counts->dropped[TAP_DROP_TOO_BIG]++;
         return 1;
+    case TRANSMIT_BAD_OFFLOAD:
+        counts->dropped[TAP_DROP_BAD_OFFLOAD]++;
+        return 1;
     case TRANSMIT_SHORT: // a smaller one may fit
         counts->dropped[TAP_DROP_RING_FULL]++;
         return 1;
@@ -46,19 +49,43 @@ static uint16_t refuse(struct tap_count *counts, enum transmit_stop stop, uint16
     }
 }
 
-void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count, struct tap_count *counts)
+static void count_copied(struct tap_count *counts, const struct burst *burst, uint16_t first, uint16_t count)
 {
+    counts->copied.frames += count;
+    counts->copied.bytes += burst_bytes(burst, first, count);
+}
+
+void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count, struct hop_scratch *scratch,
+              struct tap_count *counts, struct frame_count *given)
+{
+    struct complete_state state = {.budget = LIMIT_BURST_SEGMENTS};
+    const struct frame_count before = counts->copied;
+    struct frame_count completed = {0}; // of what was copied: not as it was
+
     for (uint16_t at = 0; at < count;) {
         enum transmit_stop stop;
         uint16_t done = copy_some(monitor, burst, first + at, count - at, &stop);
 
-        counts->copied.frames += done;
-        counts->copied.bytes += burst_bytes(burst, first + at, done);
+        count_copied(counts, burst, first + at, done);
         at += done;
-        if (stop == TRANSMIT_ALL)
-            return;
+        if (likely(stop == TRANSMIT_ALL))
+            break;
+        if (unlikely(complete_cures(burst, first + at, stop))) {
+            done = complete_transmit(monitor, 0, burst, first + at, first + count, &scratch->completion, &state, &stop);
+            count_copied(counts, burst, first + at, done);
+            completed.frames += done;
+            completed.bytes += burst_bytes(burst, first + at, done);
+            at += done;
+            state.segment = 0; // what has found no room of a frame is lost
+            if (stop == TRANSMIT_ALL)
+                continue;
+        }
         at += refuse(counts, stop, count - at);
     }
+    counts->segmented.frames += state.count.frames;
+    counts->segmented.segments += state.count.segments;
+    given->frames += counts->copied.frames - before.frames - completed.frames + state.sent.frames;
+    given->bytes += counts->copied.bytes - before.bytes - completed.bytes + state.sent.bytes;
 }
 
 void tap_run(const struct hop_context *context, struct leg_step *step, struct burst *burst, uint16_t first,
@@ -67,6 +94,7 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
     struct vif *monitor = step->vif;
     struct vif_txq *txq = &monitor->txq[0];
     struct tap_count counts = {.offered = count};
+    struct frame_count given = {0};
 
     if (count == 0)
         return;
@@ -79,9 +107,9 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
             out = vlan_push(burst, first, count, step->vlan, context->scratch);
             first = 0;
         }
-        tap_copy(monitor, out, first, count, &counts);
-        txq_add(txq, counts.copied.frames, counts.copied.bytes);
-        if (monitor->ops->flush != NULL && counts.copied.frames > 0)
+        tap_copy(monitor, out, first, count, context->scratch, &counts, &given);
+        txq_add(txq, given.frames, given.bytes);
+        if (monitor->ops->flush != NULL && given.frames > 0)
             monitor->ops->flush(monitor, 0);
         rte_spinlock_unlock(&txq->lock);
         if (step->vlan != 0)
@@ -97,6 +125,10 @@ void tap_add(struct leg_step *step, const struct tap_count *count)
     counter_add(&to->offered, count->offered);
     counter_add(&to->frames, count->copied.frames);
     counter_add(&to->bytes, count->copied.bytes);
+    if (unlikely(count->segmented.segments > 0)) {
+        counter_add(&to->segmented_frames, count->segmented.frames);
+        counter_add(&to->segments, count->segmented.segments);
+    }
     if (count->copied.frames == count->offered)
         return;
     for (unsigned i = 0; i < TAP_DROP_REASON_COUNT; i++)

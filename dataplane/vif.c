@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 // Written by the device thread under slots_lock; read under it by others, or
@@ -73,11 +74,37 @@ uint32_t vif_listed_count(void)
     return count;
 }
 
+// Bytes of a queue's held frame, in whole pages.
+enum { HELD_SIZE = (LIMIT_FRAME_GSO_MAX + 4095) / 4096 * 4096 };
+
+static bool has_offloads(const struct vif *vif)
+{
+    return vif->kind == VIF_VHOST || vif->kind == VIF_VHOST_SERVER;
+}
+
+// Memory for the frames that cursors hold; none of it is real before it is used.
+static int held_alloc(struct vif *vif)
+{
+    uint8_t *held;
+
+    if (!has_offloads(vif))
+        return 0;
+    held = mmap(NULL, (size_t)vif->queue_count * HELD_SIZE, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (held == MAP_FAILED)
+        return -ENOMEM;
+    for (uint16_t queue = 0; queue < vif->queue_count; queue++)
+        vif->rxq[queue].cursor.held = held + (size_t)queue * HELD_SIZE;
+    return 0;
+}
+
 static void vif_free(struct vif *vif)
 {
     if (vif == NULL)
         return;
     pthread_mutex_destroy(&vif->state_lock);
+    if (vif->rxq != NULL && vif->rxq[0].cursor.held != NULL)
+        munmap(vif->rxq[0].cursor.held, (size_t)vif->queue_count * HELD_SIZE);
     free(vif->rxq);
     free(vif->txq);
     free(vif->target);
@@ -103,11 +130,17 @@ static struct vif *vif_alloc(const struct vif_config *config)
     if ((config->target != NULL && vif->target == NULL) ||
         posix_memalign((void **)&vif->rxq, 64, vif->queue_count * sizeof(*vif->rxq)) != 0 ||
         posix_memalign((void **)&vif->txq, 64, vif->queue_count * sizeof(*vif->txq)) != 0) {
+        free(vif->rxq); // nothing in it yet
+        vif->rxq = NULL;
         vif_free(vif);
         return NULL;
     }
     memset(vif->rxq, 0, vif->queue_count * sizeof(*vif->rxq));
     memset(vif->txq, 0, vif->queue_count * sizeof(*vif->txq));
+    if (held_alloc(vif) != 0) {
+        vif_free(vif);
+        return NULL;
+    }
     return vif;
 }
 

@@ -28,18 +28,34 @@ struct vif_health {
     _Alignas(64) _Atomic uint32_t link;
 };
 
+// How far the head frame of a receive queue is when it is segmented for its
+// receiver and only some segments found room (on_full: wait). Its bytes
+// are kept: all segments, and the taps' copies, are of the same ones, whatever the
+// guest rewrites meanwhile. It goes with the queue: from worker to worker, and
+// to the next leg when the wire is replugged, which gets the rest.
+struct vif_cursor {
+    uint32_t epoch; // whose it is: burst.epoch and frame.id
+    uint16_t id;
+    uint32_t len; // bytes held
+    struct frame_offload offload;
+    uint8_t *held; // LIMIT_FRAME_GSO_MAX bytes; NULL: nothing that this vif sends has offloads
+};
+
 // A receive queue's state. Owner: the worker that polls it; it changes hands
 // only across a publish and its wait. Counters are written by the owner with
 // relaxed stores and read by any thread with relaxed loads.
 struct vif_rxq {
     _Alignas(64) uint64_t stall_since; // TSC at which the head frame began to wait; 0: it doesn't
+    uint32_t cut;                      // segments of the head frame that are out; 0: no part of it is
+    bool moved;                        // in this loop some went out
     bool stalled;                      // the head was dropped as stalled: the next ones too, until there is room
-    const struct vif *stalled_by;      // whom these two are about; only compared: it may be gone
+    const struct vif *stalled_by;      // whom stall_since and stalled are about; only compared: it may be gone
     uint64_t empty_since;              // TSC of the first of the empty polls in a row; 0: the last one wasn't
     struct vif *waits_for;             // whose buffers the head frame waits for; valid within the worker's loop
     _Atomic uint64_t frames;
     _Atomic uint64_t bytes;
     _Atomic uint64_t discarded[VIF_DISCARD_REASON_COUNT];
+    struct vif_cursor cursor; // valid while cut isn't 0
 };
 
 // A transmit queue's lock and counters; the counters are written under the lock.
@@ -68,6 +84,10 @@ struct vif_ops {
     // takes over have their mbuf set to NULL (but see burst.keep).
     uint16_t (*transmit)(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
                          enum transmit_stop *stop);
+
+    // Which offloads it takes now (enum offload); frames that want others stop
+    // transmit with TRANSMIT_OFFLOAD. NULL: none.
+    uint8_t (*takes)(struct vif *vif, uint16_t queue);
 
     // Same, and the same bytes to a second vif of the same kind in the one
     // pass. What the tap has no room for is counted in tap and isn't retried.

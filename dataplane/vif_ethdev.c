@@ -231,6 +231,10 @@ static uint16_t prepare(const struct ethdev *dev, const struct burst *burst, uin
     for (made = 0; made < count; made++) {
         const struct frame *frame = &burst->frames[first + made];
 
+        if (unlikely(burst->offloads != 0 && frame->offload.wants != 0)) {
+            *stop = TRANSMIT_OFFLOAD;
+            break;
+        }
         if (unlikely(frame->len > dev->frame_max)) {
             *stop = TRANSMIT_TOO_BIG;
             break;

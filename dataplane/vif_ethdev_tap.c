@@ -42,6 +42,10 @@ uint16_t vif_ethdev_tap_transmit(struct ethdev *dev, const struct burst *burst, 
         const struct frame *frame = &burst->frames[first + done];
         int used = 2;
 
+        if (burst->offloads != 0 && frame->offload.wants != 0) {
+            *stop = TRANSMIT_OFFLOAD;
+            break;
+        }
         if (frame->segment_count > LIMIT_FRAME_SEGMENTS + 1) {
             *stop = TRANSMIT_TOO_BIG;
             break;

@@ -106,6 +106,8 @@ static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
     if (count > 0)
         queue_of(vif, queue)->receiving = attachment;
     check_broken(vif, vq); // it may be seen behind sound frames
+    if (unlikely(burst->offloads != 0))
+        burst->epoch = attachment->epoch;
     return count;
 }
 
@@ -168,6 +170,13 @@ static uint16_t transmit_tapped(struct vif *vif, uint16_t queue, struct vif *mon
     return done;
 }
 
+static uint8_t takes(struct vif *vif, uint16_t queue)
+{
+    struct virtqueue *vq = to_guest(attachment_load(vif), queue);
+
+    return vq != NULL ? vq->offloads : 0;
+}
+
 static void flush(struct vif *vif, uint16_t queue)
 {
     if (virtqueue_notify(&queue_of(vif, queue)->sending->queues[queue].to_guest))
@@ -215,6 +224,7 @@ const struct vif_ops vif_vhost_ops = {
     .receive = receive,
     .complete = complete,
     .transmit = transmit,
+    .takes = takes,
     .transmit_tapped = transmit_tapped,
     .flush = flush,
     .arm = arm,

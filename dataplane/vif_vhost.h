@@ -56,7 +56,8 @@ struct vif_vhost {
     uint64_t used_log[2 * VIF_QUEUES_MAX]; // by ring: where its used ring is logged; UINT64_MAX: where it lies
     bool announce;                         // the guest's address is still to be announced
     uint8_t announce_mac[6];
-    bool enabled[2 * VIF_QUEUES_MAX];       // by ring
+    uint32_t epoch;                   // how often the driver behind it has begun anew, or its rings were set elsewhere
+    bool enabled[2 * VIF_QUEUES_MAX]; // by ring
     const char *broken[2 * VIF_QUEUES_MAX]; // by ring: why it was stopped; until the driver resets it
     int32_t known[2 * VIF_QUEUES_MAX];      // by ring: where a packed one stood at the last detach; -1: not known
 

@@ -139,6 +139,7 @@ void vif_vhost_attach(struct vif_vhost *vhost)
         vif_set_link(vif, VIF_LINK_DOWN, "no memory for waiting for the guest's notifications");
         return;
     }
+    attachment->epoch = vhost->epoch;
     broken = restore_broken(vhost, attachment);
     if (vhost->announce)
         write_announcement(attachment, vhost->announce_mac);

@@ -133,6 +133,7 @@ static void destroy_device(int vid)
     vhost->running = false;
     vif_vhost_detach(vhost);
     vhost->stopped = true;
+    vhost->epoch++;
     memset(vhost->broken, 0, sizeof(vhost->broken));
     vif_vhost_explain(vhost);
     leave(vhost);
@@ -161,6 +162,7 @@ static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
         break;
     case REQUEST_SET_VRING_BASE:
         vhost->broken[message->payload.state.index] = NULL;
+        vhost->epoch++;
         break;
     case REQUEST_SET_VRING_ENABLE:
         vhost->enabled[message->payload.state.index] = message->payload.state.num != 0;

@@ -18,18 +18,21 @@
 #include <string.h>
 
 // What is offered. All else is taken off what the library would offer: several
-// queue pairs, offloads. Without GUEST_ANNOUNCE QEMU has us announce a guest
-// after its migration (SEND_RARP): that is counted and needs nothing of the
-// guest. (rte_vhost_driver_set_features would change the library's idea of when
-// a device is ready.)
+// queue pairs, UFO (Linux has none any more; USO the library doesn't know). Without GUEST_ANNOUNCE QEMU has us announce
+// a guest after its migration (SEND_RARP): that is counted and needs nothing of the guest.
+// (rte_vhost_driver_set_features would change the library's idea of when a device is ready.)
 static const uint64_t virtio_features =
     1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_ANY_LAYOUT | 1ULL << VIRTIO_NET_F_MRG_RXBUF |
     1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_F_IN_ORDER |
-    1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | 1ULL << VHOST_F_LOG_ALL;
+    1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | 1ULL << VHOST_F_LOG_ALL |
+    1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
+    1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << VIRTIO_NET_F_GUEST_TSO4 |
+    1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | 1ULL << VIRTIO_NET_F_MTU;
 // Without MQ a front end has one pair.
 static const uint64_t protocol_features = 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK |
                                           1ULL << VHOST_USER_PROTOCOL_F_STATUS |
-                                          1ULL << VHOST_USER_PROTOCOL_F_LOG_SHMFD | 1ULL << VHOST_USER_PROTOCOL_F_RARP;
+                                          1ULL << VHOST_USER_PROTOCOL_F_LOG_SHMFD | 1ULL << VHOST_USER_PROTOCOL_F_RARP |
+                                          1ULL << VHOST_USER_PROTOCOL_F_NET_MTU;
 
 static LIST_HEAD(, vif_vhost) all = LIST_HEAD_INITIALIZER(all);
 static unsigned all_count, server_count;
@@ -278,6 +281,7 @@ void vif_vhost_read_state(struct vif *vif, struct vif_state *state)
         state->ring_size[1] = attachment->queues[0].to_guest.size;
         state->virtio_features = attachment->features;
         state->numa_node = attachment->numa_node;
+        state->mtu = attachment->mtu;
         if (state->link == VIF_LINK_UP && vhost->memory_empty && attachment_is_empty(attachment))
             snprintf(state->reason, sizeof(state->reason),
                      "the guest's memory looks empty: is it shared? QEMU needs share=on");

@@ -19,6 +19,7 @@ static uint16_t discard(const struct source *source, const struct burst *burst)
     enum vif_discard_reason reason = source->monitor ? VIF_DISCARD_MONITOR : VIF_DISCARD_UNWIRED;
 
     counter_add(&source->vif->rxq[source->queue].discarded[reason], burst->count);
+    source->vif->rxq[source->queue].cut = 0; // the frame that was under way leaves, too
     return burst->count;
 }
 
@@ -122,7 +123,7 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     vif->ops->complete(vif, source->queue, burst, taken);
     stage_end(worker->measuring, WORKER_STAGE_COMPLETE, taken);
     worker->loop_frames += taken;
-    return taken > 0 ? POLL_MOVED : POLL_WAITING;
+    return taken > 0 || rxq->moved ? POLL_MOVED : POLL_WAITING;
 }
 
 // One round over the sources that aren't at rest. Those that have been empty

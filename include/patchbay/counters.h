@@ -15,18 +15,20 @@
     X(UNPLUGGED, "unplugged", "the other end of the wire is unplugged")                               \
     X(ADMIN_DOWN, "admin_down", "the wire is administratively down")                                  \
     X(LATE, "late", "came back from an appliance after its T was taken out")                          \
-    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")
+    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")                      \
+    X(BAD_OFFLOAD, "bad_offload", "to be segmented in software, and it isn't what its virtio header says")
 
 // Why a tap's copy was not made. offered = copied + the sum of these.
-#define TAP_DROP_REASONS(X)                                                      \
-    X(RING_FULL, "ring_full", "the monitor had no room")                         \
-    X(TOO_BIG, "too_big", "larger than the monitor's buffers or MTU")            \
-    X(DOWN, "down", "the monitor has no driver or no link")                      \
-    X(PAUSED, "paused", "the monitor's front end is being reconfigured")         \
-    X(CONTENDED, "contended", "another worker was just writing to the monitor")  \
-    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev") \
-    X(FILTERED, "filtered", "did not match the T's filter")                      \
-    X(SAMPLED, "sampled", "left out by the T's sampling")                        \
+#define TAP_DROP_REASONS(X)                                                                                \
+    X(RING_FULL, "ring_full", "the monitor had no room")                                                   \
+    X(TOO_BIG, "too_big", "larger than the monitor's buffers or MTU")                                      \
+    X(DOWN, "down", "the monitor has no driver or no link")                                                \
+    X(PAUSED, "paused", "the monitor's front end is being reconfigured")                                   \
+    X(CONTENDED, "contended", "another worker was just writing to the monitor")                            \
+    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")                           \
+    X(BAD_OFFLOAD, "bad_offload", "to be segmented in software, and it isn't what its virtio header says") \
+    X(FILTERED, "filtered", "did not match the T's filter")                                                \
+    X(SAMPLED, "sampled", "left out by the T's sampling")                                                  \
     X(RATE_LIMITED, "rate_limited", "above the T's rate")
 
 // What a vif received and could not even hand to a leg.
@@ -68,10 +70,19 @@ struct frame_count {
     uint64_t bytes; // without the frame check sequence
 };
 
+// Frames that were segmented for a receiver that couldn't take them whole. Each
+// counts once where it was delivered or copied; if only some of its segments found
+// room it counts as dropped there, and these segments here.
+struct segment_count {
+    uint64_t frames;   // of which the receiver has all segments
+    uint64_t segments; // that it got
+};
+
 // A copy of one tap's counters on one leg.
 struct tap_count {
     uint64_t offered;
     struct frame_count copied;
+    struct segment_count segmented; // of those copied
     uint64_t dropped[TAP_DROP_REASON_COUNT];
 };
 

@@ -143,6 +143,8 @@ static uint16_t transmit(struct vif *vif, uint16_t queue, struct burst *burst, u
             *stop = nic->refuses;
         else if (vif_link(vif) != VIF_LINK_UP)
             *stop = TRANSMIT_DOWN;
+        else if (burst->offloads != 0 && frame->offload.wants != 0)
+            *stop = TRANSMIT_OFFLOAD;
         else if (frame->len > nic->len_max)
             *stop = TRANSMIT_TOO_BIG;
         else if (nic->room == 0)

@@ -253,13 +253,13 @@ static void test_every_reason_was_seen(void **state)
 
     (void)state;
     for (unsigned i = 0; i < DROP_REASON_COUNT; i++)
-        if (!dropped_seen[i])
+        if (i != DROP_BAD_OFFLOAD && !dropped_seen[i]) // that one: test_offload.c
             fail_msg("no frame was dropped as %s", drops[i]);
     for (unsigned i = 0; i < TAP_DROP_REASON_COUNT; i++) {
         // Filters, sampling and rates of taps are still to come.
         if (i == TAP_DROP_FILTERED || i == TAP_DROP_SAMPLED || i == TAP_DROP_RATE_LIMITED)
             print_message("not there yet: %s\n", tap_drops[i]);
-        else if (!tap_dropped_seen[i])
+        else if (i != TAP_DROP_BAD_OFFLOAD && !tap_dropped_seen[i])
             fail_msg("no copy was dropped as %s", tap_drops[i]);
     }
     for (unsigned i = 0; i < VIF_DISCARD_REASON_COUNT; i++)

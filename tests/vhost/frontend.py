@@ -33,9 +33,13 @@ VERSION, REPLY, NEED_REPLY, NO_FD = 1, 4, 8, 0x100
 LOG_ALL = 1 << 26
 MRG_RXBUF, ANY_LAYOUT, INDIRECT_DESC, EVENT_IDX, PROTOCOL_FEATURES, VERSION_1 = (
     1 << 15, 1 << 27, 1 << 28, 1 << 29, 1 << 30, 1 << 32)
-PROTOCOL_LOG_SHMFD, PROTOCOL_RARP, PROTOCOL_REPLY_ACK, PROTOCOL_STATUS = 1 << 1, 1 << 2, 1 << 3, 1 << 16
+PROTOCOL_LOG_SHMFD, PROTOCOL_RARP, PROTOCOL_NET_MTU = 1 << 1, 1 << 2, 1 << 4
 PAGE = 4096
 RING_PACKED, IN_ORDER = 1 << 34, 1 << 35
+PROTOCOL_REPLY_ACK, PROTOCOL_STATUS = 1 << 3, 1 << 16
+CSUM, GUEST_CSUM, MTU, GUEST_TSO4, GUEST_TSO6, GUEST_ECN = 1 << 0, 1 << 1, 1 << 3, 1 << 7, 1 << 8, 1 << 9
+HOST_TSO4, HOST_TSO6, HOST_ECN = 1 << 11, 1 << 12, 1 << 13
+OFFLOADS = CSUM | GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN | HOST_TSO4 | HOST_TSO6 | HOST_ECN
 USUAL = MRG_RXBUF | INDIRECT_DESC | EVENT_IDX | PROTOCOL_FEATURES | VERSION_1
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
@@ -444,7 +448,7 @@ class FrontEnd:
             ring.offer(head)
         ring.publish()
 
-    def transmit(self, frames: list[bytes]) -> int:
+    def transmit(self, frames: list[bytes], header: bytes = bytes(12)) -> int:
         """Offers frames; returns how many found a descriptor."""
         ring = self.rings[TRANSMIT]
         self.reclaim()
@@ -453,7 +457,7 @@ class FrontEnd:
             if not ring.free:
                 break
             head = ring.free.pop()
-            self.write(ring.buffer(head), bytes(self.header_size) + frame)
+            self.write(ring.buffer(head), header[:self.header_size] + frame)
             ring.set_desc(head, GUEST_BASE + ring.buffer(head), self.header_size + len(frame), 0)
             ring.offer(head)
             done += 1
@@ -469,6 +473,7 @@ class FrontEnd:
         ring = self.rings[RECEIVE]
         frames = []
         for head, size in ring.used_chains():
+            self.header = self.read(ring.buffer(head), self.header_size)  # of the last one
             frames.append(self.read(ring.buffer(head) + self.header_size, max(size - self.header_size, 0)))
             ring.free.append(head)
         if frames:

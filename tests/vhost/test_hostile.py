@@ -118,7 +118,8 @@ class Protocol(HostCase):
     def test_requests_never_offered(self) -> None:
         """Refused, with their descriptors closed, and the connection goes on if it asked for a reply."""
         end = self.started(0)
-        requests = (frontend.SET_LOG_FD, frontend.NET_SET_MTU, frontend.SET_SLAVE_REQ_FD, frontend.IOTLB_MSG, frontend.GET_CONFIG, frontend.SET_CONFIG,
+        requests = (frontend.SET_LOG_FD, frontend.SET_SLAVE_REQ_FD, frontend.IOTLB_MSG, frontend.GET_CONFIG,
+                    frontend.SET_CONFIG,
                     frontend.CREATE_CRYPTO, frontend.POSTCOPY_ADVISE, frontend.POSTCOPY_LISTEN, frontend.POSTCOPY_END,
                     frontend.GET_INFLIGHT_FD, frontend.SET_INFLIGHT_FD, 23, 37, 41, 200)
         before = self.host.descriptors()
@@ -145,7 +146,7 @@ class Protocol(HostCase):
         self.assertFalse(end.acked(frontend.SET_VRING_ADDR, bytes(39)))
         self.assertFalse(end.acked(frontend.SET_VRING_KICK, b""))
         self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", 1 << 33)))
-        self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", frontend.USUAL | 1)))
+        self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", frontend.USUAL | 1 << 10)))  # UFO
         self.assertFalse(end.acked(frontend.SET_PROTOCOL_FEATURES, struct.pack("<Q", 1)))
         self.assertFalse(end.acked(frontend.SET_MEM_TABLE, struct.pack("<II", 8, 0)))
         self.assertFalse(end.acked(frontend.SET_MEM_TABLE, struct.pack("<II", 9, 0)))
@@ -646,6 +647,40 @@ class Broken(HostCase):
             self.assertEqual([head for head, _ in ring.used_chains()], [5])
         ring.free.append(5)
         self.assertEqual(self.host.state(0).link, "up")
+        self.check_flow(a, b)
+
+    def test_lying_headers(self) -> None:
+        """What a virtio header says is believed only where it can be true, and never passed on unchecked."""
+        features = frontend.USUAL | frontend.OFFLOADS
+        a, b = self.started(0, features=features), self.started(1, features=features)
+        self.assertEqual(self.host.state(0).features, features)
+        frame = bytes(12) + b"\x88\xb5" + bytes(186)
+        lies = [  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
+            (1, 0, 0, 0, 34, 165), (1, 0, 0, 0, 0xffff, 0xffff), (1, 0, 0, 0, 0, 0), (0, 1, 54, 1000, 0, 0),
+            (1, 1, 54, 0, 34, 16), (1, 1, 201, 1000, 34, 16), (1, 3, 54, 1000, 34, 16), (1, 5, 42, 1000, 34, 6),
+            (1, 0x80, 54, 1000, 34, 16), (1, 0xff, 54, 1000, 34, 16)]
+        for count, lie in enumerate(lies, 1):
+            a.transmit([frame], struct.pack("<BBHHHHH", *lie, 0))
+            self.assertTrue(wait_for(lambda: self.host.numbers("count 0")[2] == count), lie)
+        truths = [  # and what of it comes to b
+            ((0xfe, 0, 9, 9, 9, 9), (0, 0, 0, 0, 0, 0, 1)), ((3, 0, 9, 9, 34, 16), (1, 0, 0, 0, 34, 16, 1)),
+            ((1, 1, 54, 100, 34, 16), (1, 1, 54, 100, 34, 16, 1)),
+            ((1, 0x84, 74, 100, 54, 16), (1, 0x84, 74, 100, 54, 16, 1))]
+        for given, wanted in truths:
+            a.transmit([frame], struct.pack("<BBHHHHH", *given, 99))
+            self.assertEqual(b.receive_frames(1), [frame])
+            self.assertEqual(struct.unpack("<BBHHHHH", b.header), wanted)
+        self.check_flow(a, b)
+
+    def test_lies_about_what_is_to_be_segmented(self) -> None:
+        """A receiver that takes no segments gets none of them, and the sender's other frames go on."""
+        a, b = self.started(0, features=frontend.USUAL | frontend.OFFLOADS), self.started(1)
+        frame = bytes(12) + b"\x08\x00" + bytes(586)
+        for count in range(1, 20):
+            a.transmit([frame], struct.pack("<BBHHHHH", 1, 1, 54, count, 34, 16, 0))
+            self.assertTrue(wait_for(lambda: self.host.numbers("leg 0 0")[2] == count), count)
+        a.transmit([frame], struct.pack("<BBHHHHH", 1, 0, 0, 0, 34, 16, 0))
+        self.assertEqual(b.receive_frames(1), [frame[:50] + b"\xff\xff" + frame[52:]])
         self.check_flow(a, b)
 
 
