@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGETS = ("virtqueue_split", "virtqueue_packed", "offload", "vhost_message", "request", "state")
-MAX_LEN = {"virtqueue_split": 6144, "virtqueue_packed": 6144, "offload": 64, "vhost_message": 320,
+TARGETS = ("virtqueue_split", "virtqueue_packed", "offload", "segment", "vhost_message", "request", "state")
+MAX_LEN = {"virtqueue_split": 6144, "virtqueue_packed": 6144, "offload": 64, "segment": 1024, "vhost_message": 320,
            "request": 4096, "state": 8192}
 
 # ---- seeds ----
@@ -106,6 +106,29 @@ def offload_seeds() -> Iterator[bytes]:
             yield struct.pack("<BHB", agreed, 1486, 5) + struct.pack("<BBHHHHH", 1 if gso else agreed & 1, gso, 54, 536, 34, 16, 0)
 
 
+def segment_seeds() -> Iterator[bytes]:
+    """TCP over IPv4 and IPv6, plain, tagged, with options and extension headers, and checksums alone."""
+    tcp = struct.pack(">HHIIBBHHH", 5201, 40000, 1 << 31, 7, 5 << 4, 0x99, 512, 0, 0)
+    long_tcp = tcp[:12] + bytes([8 << 4]) + tcp[13:] + bytes([1, 1, 8, 10, *range(8)])
+    for tags in (b"", b"\x81\x00\x00\x05", b"\x88\xa8\x00\x05\x81\x00\x00\x06"):
+        for l4 in (tcp, long_tcp):
+            ip4 = struct.pack(">BBHHHBBHII", 0x45, 0, 0, 0xfffe, 0x4000, 64, 6, 0, 0x0a000001, 0x0a000002)
+            options = bytes([0x46]) + ip4[1:] + bytes([1, 1, 1, 0])
+            ip6 = struct.pack(">IHBB", 6 << 28, 0, 6, 64) + bytes(range(32))
+            extended = ip6[:6] + bytes([0]) + ip6[7:] + bytes([6, 0, 1, 4, 0, 0, 0, 0])
+            for ether, l3, gso in ((b"\x08\x00", ip4, 1), (b"\x08\x00", options, 0x81), (b"\x86\xdd", ip6, 4),
+                                   (b"\x86\xdd", extended, 0x84)):
+                headers = bytes(range(12)) + tags + ether + l3
+                for takes, pieces, room, size, further in ((0, 0, 0, 1448, 60000), (1, 9, 0x55, 100, 3000),
+                                                           (3, 31, 0xff, 1, 50), (0, 3, 1, 0xffff, 4000)):
+                    start = len(headers)
+                    yield (struct.pack("<BBBBH", 15 | takes << 4, pieces, room, 2, further) +
+                           struct.pack("<BBHHHH", 1, gso, start + len(l4), size, start, 16) + headers + l4 + b"payload")
+                yield (struct.pack("<BBBBH", 1, 5, 0, 0, 300) +
+                       struct.pack("<BBHHHH", 1, 0, 0, 0, len(headers), 16) + headers + l4 + b"more")
+    yield struct.pack("<BBBBH", 1, 2, 0, 0, 1000) + struct.pack("<BBHHHH", 1, 0, 0, 0, 15, 800) + bytes(range(60))
+
+
 def message_seeds() -> Iterator[bytes]:
     sizes = {1: 0, 2: 8, 3: 0, 4: 0, 5: 40, 8: 8, 9: 40, 10: 8, 11: 8, 12: 8, 13: 8, 14: 8, 15: 0, 16: 8, 17: 0, 18: 8,
              6: 16, 20: 8, 22: 40, 31: 24, 39: 8, 40: 0}
@@ -152,7 +175,8 @@ def state_seeds() -> Iterator[bytes]:
 
 
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
-    "virtqueue_split": lambda: guests(split_ring), "virtqueue_packed": lambda: guests(packed_ring), "offload": offload_seeds, "vhost_message": message_seeds,
+    "virtqueue_split": lambda: guests(split_ring), "virtqueue_packed": lambda: guests(packed_ring), "offload": offload_seeds, "segment": segment_seeds,
+    "vhost_message": message_seeds,
     "request": request_seeds, "state": state_seeds}
 
 # ---- corpora ----
