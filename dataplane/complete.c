@@ -226,10 +226,11 @@ uint16_t complete_transmit(struct vif *vif, uint16_t queue, const struct burst *
                            struct completion *completion, struct complete_state *state, enum transmit_stop *stop)
 {
     uint16_t frames = 0;
+    bool refused = false;
 
     *stop = TRANSMIT_ALL;
     while (at + frames < end && *stop == TRANSMIT_ALL) {
-        uint8_t takes = complete_takes(vif, queue);
+        uint8_t takes = refused ? 0 : complete_takes(vif, queue);
         uint16_t views, done;
 
         if (frames > 0 && (burst->frames[at + frames].offload.wants & ~takes) == 0)
@@ -244,9 +245,12 @@ uint16_t complete_transmit(struct vif *vif, uint16_t queue, const struct burst *
             break;
         }
         done = vif->ops->transmit(vif, queue, &completion->burst, 0, views, stop);
-        // Not the driver that was asked: as if it were being reconfigured.
-        if (*stop == TRANSMIT_OFFLOAD)
-            *stop = TRANSMIT_PAUSED;
+        // Not the driver that was asked, or a device that doesn't do it for such
+        // headers: then it gets what wants nothing.
+        if (*stop == TRANSMIT_OFFLOAD) {
+            *stop = TRANSMIT_ALL;
+            refused = true;
+        }
         state->budget -= views;
         for (uint16_t i = 0; i < done; i++) {
             bool segmented = burst->frames[completion->frame[i]].offload.gso_type != VIRTIO_NET_HDR_GSO_NONE;

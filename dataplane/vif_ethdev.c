@@ -4,6 +4,7 @@
 
 #include "vif_ethdev.h"
 #include "copy.h"
+#include "offload.h"
 
 #include <rte_ethdev.h>
 
@@ -231,11 +232,13 @@ static uint16_t prepare(const struct ethdev *dev, const struct burst *burst, uin
     for (made = 0; made < count; made++) {
         const struct frame *frame = &burst->frames[first + made];
 
-        if (unlikely(burst->offloads != 0 && frame->offload.wants != 0)) {
+        const uint8_t wants = likely(burst->offloads == 0) ? 0 : frame->offload.wants;
+
+        if (unlikely((wants & ~dev->offloads) != 0)) {
             *stop = TRANSMIT_OFFLOAD;
             break;
         }
-        if (unlikely(frame->len > dev->frame_max)) {
+        if (unlikely(frame->len > ((wants & OFFLOAD_TSO) ? dev->tso_max * (uint32_t)dev->room : dev->frame_max))) {
             *stop = TRANSMIT_TOO_BIG;
             break;
         }
@@ -256,10 +259,30 @@ static uint16_t prepare(const struct ethdev *dev, const struct burst *burst, uin
             *stop = TRANSMIT_NO_MBUF;
             break;
         }
+        if (unlikely(wants != 0) && !vif_ethdev_offload(dev, &frame->offload, mbufs[made])) {
+            rte_pktmbuf_free(mbufs[made]);
+            *stop = TRANSMIT_OFFLOAD;
+            break;
+        }
     }
     if (unlikely(supply.used < supply.count))
         rte_pktmbuf_free_bulk(&supply.mbufs[supply.used], supply.count - supply.used);
     return made;
+}
+
+// Has the driver make what it needs of mbufs with offloads: all of a burst that has
+// any are fresh. Returns how many it is content with; the others are freed.
+__attribute__((noinline, cold)) static uint16_t prepare_offloads(const struct ethdev *dev, uint16_t queue,
+                                                                 struct rte_mbuf **mbufs, uint16_t made,
+                                                                 enum transmit_stop *stop)
+{
+    uint16_t ready = rte_eth_tx_prepare(dev->port, queue, mbufs, made);
+
+    if (ready < made) {
+        rte_pktmbuf_free_bulk(&mbufs[ready], (unsigned)(made - ready));
+        *stop = TRANSMIT_OFFLOAD;
+    }
+    return ready;
 }
 
 // Of `made` mbufs the device has taken the first `sent`. The pointers of those
@@ -298,8 +321,11 @@ uint16_t vif_ethdev_transmit(struct vif *vif, uint16_t queue, struct burst *burs
     while (done < count) {
         uint16_t wanted = RTE_MIN((uint16_t)(count - done), txq->window);
         uint16_t made = prepare(dev, burst, first + done, wanted, mbufs, stop);
-        uint16_t sent = made > 0 ? rte_eth_tx_burst(dev->port, queue, mbufs, made) : 0;
+        uint16_t sent;
 
+        if (unlikely(burst->offloads != 0 && dev->offloads != 0 && made > 0))
+            made = prepare_offloads(dev, queue, mbufs, made, stop);
+        sent = made > 0 ? rte_eth_tx_burst(dev->port, queue, mbufs, made) : 0;
         settle(burst, first + done, made, sent, mbufs);
         done += sent;
         if (unlikely(sent < made)) {

@@ -4,8 +4,9 @@
 
 // vifs over DPDK's ethdevs (dev, kernel-new).
 //
-// Files: vif_ethdev.c moves frames (hot); vif_ethdev_tap.c writes to a kernel
-// TAP (hot); vif_ethdev_wake.c is adaptive polling; vif_ethdev_device.c makes
+// Files: vif_ethdev.c moves frames (hot); vif_ethdev_offload.c says what the
+// device is to complete in them (hot); vif_ethdev_tap.c writes to a kernel TAP
+// (hot); vif_ethdev_wake.c is adaptive polling; vif_ethdev_device.c makes
 // and removes devices; vif_ethdev_probe.c finds them, vif_ethdev_kernel.c
 // makes kernel TAPs; vif_ethdev_link.c follows the links.
 
@@ -32,9 +33,12 @@ struct ethdev {
     // Read by workers; constant once the vif exists.
     uint16_t port;
     uint16_t segments_max; // of one mbuf that is sent; 1: chains aren't
+    uint16_t tso_max;      // the same of one that the device is to segment
     uint16_t room;         // bytes of a frame that one fresh mbuf takes
     bool rx_interrupt;     // to be enabled before one sleeps on a wake_fd
     bool wake_is_event;    // wake_fd is an eventfd, to be read empty
+    uint8_t offloads;      // that the device does itself (enum offload)
+    bool sums_ip;          // and the checksum of IPv4's header
     int tap_fd;            // a kernel TAP's queue; −1: the device is another
     uint32_t frame_max;    // bytes
     struct rte_mempool *pool;
@@ -70,6 +74,14 @@ uint16_t vif_ethdev_receive(struct vif *vif, uint16_t queue, struct burst *burst
 void vif_ethdev_complete(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t taken);
 uint16_t vif_ethdev_transmit(struct vif *vif, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
                              enum transmit_stop *stop);
+
+// Which offloads the device does itself (vif_ops.takes).
+uint8_t vif_ethdev_takes(struct vif *vif, uint16_t queue);
+
+// Says in a fresh mbuf, which holds a copy of the frame, what the device is to
+// complete. Returns false if it isn't one that the device can be asked to: what
+// then stands in the mbuf is for freeing it.
+bool vif_ethdev_offload(const struct ethdev *dev, const struct frame_offload *offload, struct rte_mbuf *mbuf);
 
 // Polls the device into the queue's (empty) stash. Returns how many frames
 // wait there now.

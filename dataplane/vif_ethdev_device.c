@@ -4,6 +4,7 @@
 
 #include "eal.h"
 #include "eal_log.h"
+#include "offload.h"
 #include "vif_ethdev.h"
 #include "worker.h"
 
@@ -23,6 +24,11 @@ enum {
     MTU_MAX = LIMIT_FRAME_MAX - RTE_ETHER_HDR_LEN,
     TAG_AND_HEADER = 18, // that a device takes above its MTU
 };
+
+// What a device may complete for a guest. Which path a driver takes to transmit
+// depends on MULTI_SEGS already.
+static const uint64_t OFFLOADS = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM |
+                                 RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO;
 
 static bool is_tap(const struct rte_eth_dev_info *info)
 {
@@ -69,6 +75,9 @@ static int configure(struct ethdev *dev, const struct rte_eth_dev_info *info, ui
         conf->rxmode.offloads = 0;
     // Not MBUF_FAST_FREE: an mbuf may be another device's, or shared with a tap.
     conf->txmode.offloads = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    // A TAP's are its driver's own, in software: ours do without its copy.
+    if (!is_tap(info))
+        conf->txmode.offloads |= info->tx_offload_capa & OFFLOADS;
     for (int attempt = 0; attempt < 3 && error != 0; attempt++) {
         conf->intr_conf.rxq = attempt == 0;
         conf->intr_conf.lsc = has_link_events(info) && attempt < 2;
@@ -102,12 +111,30 @@ static int set_up_queues(struct ethdev *dev, const struct rte_eth_dev_info *info
     return error;
 }
 
+// CWR in segments is done in software: no driver says what its device makes of it.
+static void learn_offloads(struct ethdev *dev, const struct rte_eth_dev_info *info, uint64_t offloads)
+{
+    const uint64_t sums = RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+
+    dev->offloads = 0;
+    dev->tso_max = 0;
+    dev->sums_ip = offloads & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+    if ((offloads & sums) != sums)
+        return;
+    dev->offloads = OFFLOAD_CSUM;
+    if (!(offloads & RTE_ETH_TX_OFFLOAD_TCP_TSO) || !(offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS))
+        return;
+    dev->offloads |= OFFLOAD_TSO;
+    dev->tso_max = info->tx_desc_lim.nb_seg_max > 0 ? info->tx_desc_lim.nb_seg_max : UINT16_MAX;
+}
+
 // What its transmit takes.
 static void learn_limits(struct ethdev *dev, const struct rte_eth_dev_info *info, const struct rte_eth_conf *conf)
 {
     dev->segments_max = 1;
     if (conf->txmode.offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS)
         dev->segments_max = info->tx_desc_lim.nb_mtu_seg_max > 0 ? info->tx_desc_lim.nb_mtu_seg_max : UINT16_MAX;
+    learn_offloads(dev, info, conf->txmode.offloads);
     dev->frame_max = RTE_MIN((uint32_t)conf->rxmode.mtu + TAG_AND_HEADER, (uint32_t)LIMIT_FRAME_MAX);
     dev->frame_max = RTE_MIN(dev->frame_max, (uint32_t)dev->room * dev->segments_max);
     dev->mtu = (uint16_t)(dev->frame_max - TAG_AND_HEADER);
@@ -331,6 +358,7 @@ const struct vif_ops vif_ethdev_ops = {
     .receive = vif_ethdev_receive,
     .complete = vif_ethdev_complete,
     .transmit = vif_ethdev_transmit,
+    .takes = vif_ethdev_takes,
     .arm = vif_ethdev_arm,
     .disarm = vif_ethdev_disarm,
     .wake_fd = vif_ethdev_wake_fd,

@@ -109,16 +109,13 @@ uint32_t take(struct guest *guest, uint8_t *header, uint8_t *bytes)
     uint16_t head;
 
     for (uint32_t i = 0; i < buffers; i++) {
-        const struct vring_used_elem *elem = &rx->used->ring[rx->used_idx & (rx->size - 1)];
-
-        if (__atomic_load_n(&rx->used->idx, __ATOMIC_ACQUIRE) == rx->used_idx) {
+        if (!driver_take(rx, &head, &len)) {
             assert_int_equal(0, i);
             return 0;
         }
-        assert_true(have + elem->len <= sizeof(all));
-        driver_read(rx, rx->desc[elem->id].addr, all + have, elem->len);
-        have += elem->len;
-        assert_true(driver_take(rx, &head, &len));
+        assert_true(have + len <= sizeof(all));
+        driver_read(rx, guest->posted[head].address, all + have, len);
+        have += len;
         if (i == 0)
             buffers = all[10] | (uint32_t)all[11] << 8;
     }

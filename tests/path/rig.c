@@ -116,6 +116,8 @@ void guest_open(struct guest *guest, vif_slot slot, const struct guest_options *
     guest->vif->worker = 0;
     driver_open(&guest->tx, &options->tx);
     driver_open(&guest->rx, &options->rx);
+    guest->posted = calloc(guest->rx.size, sizeof(guest->posted[0]));
+    assert_non_null(guest->posted);
     guest->tx.vq.kick_fd = eventfd_open();
     guest->tx.vq.call_fd = eventfd_open();
     guest->rx.vq.kick_fd = eventfd_open();
@@ -171,6 +173,7 @@ void guest_close(struct guest *guest)
     close(guest->rx.vq.call_fd);
     driver_close(&guest->tx);
     driver_close(&guest->rx);
+    free(guest->posted);
     vif_destroy(guest->slot);
 }
 
@@ -199,8 +202,12 @@ void guest_send(struct guest *guest, uint32_t number, uint32_t len, uint16_t tag
 
 void guest_post(struct guest *guest, unsigned count, uint32_t len)
 {
-    for (unsigned i = 0; i < count; i++)
-        driver_add_one(&guest->rx, driver_alloc(&guest->rx, len), len, VRING_DESC_F_WRITE);
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t at = driver_alloc(&guest->rx, len);
+        uint16_t head = driver_add_one(&guest->rx, at, len, VRING_DESC_F_WRITE);
+
+        guest->posted[head] = (struct driver_piece){at, len, 0};
+    }
     driver_publish(&guest->rx);
 }
 
@@ -213,19 +220,14 @@ uint32_t guest_take(struct guest *guest, uint8_t *bytes)
     uint16_t head;
 
     for (uint32_t i = 0; i < buffers; i++) {
-        const struct vring_used_elem *elem = &rx->used->ring[rx->used_idx & (rx->size - 1)];
-        uint64_t address;
-
-        if (__atomic_load_n(&rx->used->idx, __ATOMIC_ACQUIRE) == rx->used_idx) {
+        if (!driver_take(rx, &head, &len)) {
             assert_int_equal(0, i); // the buffers of a frame come all at once
             return 0;
         }
-        address = rx->desc[elem->id].addr;
-        assert_true(elem->len <= rx->desc[elem->id].len);
-        assert_true(have + elem->len <= sizeof(all));
-        driver_read(rx, address, all + have, elem->len);
-        have += elem->len;
-        assert_true(driver_take(rx, &head, &len));
+        assert_true(len <= guest->posted[head].len);
+        assert_true(have + len <= sizeof(all));
+        driver_read(rx, guest->posted[head].address, all + have, len);
+        have += len;
         if (i == 0 && hdr_len == 12) {
             assert_true(have >= 12);
             buffers = all[10] | (uint32_t)all[11] << 8;
@@ -240,6 +242,10 @@ uint32_t guest_take(struct guest *guest, uint8_t *bytes)
 
 uint32_t guest_unsent(struct guest *guest)
 {
+    if (guest->tx.packed.ring != NULL) {
+        guest_forget_sent(guest);
+        return guest->tx.size - guest->tx.packed.id_count;
+    }
     return (uint16_t)(guest->tx.avail_idx - __atomic_load_n(&guest->tx.used->idx, __ATOMIC_ACQUIRE));
 }
 

@@ -34,6 +34,7 @@ struct guest {
     struct vif *vif;
     struct driver tx;              // the guest's transmitq
     struct driver rx;              // its receiveq
+    struct driver_piece *posted;   // by head or buffer id: what guest_post has put there
     struct attachment *attachment; // NULL: not attached
 };
 

@@ -218,6 +218,31 @@ static void test_many_segments(void **state)
     assert_int_equal(LIMIT_BURST_SEGMENTS, leg_check(leg).steps[0].segmented.segments);
 }
 
+// Segments as small and as large as a header may ask for.
+static void test_sizes(void **state)
+{
+    static const struct {
+        uint32_t payload, size;
+    } cases[] = {{0, 1}, {1, 1}, {200, 1}, {200, 2}, {200, 199}, {200, 200}, {200, 201}, {200, UINT16_MAX}};
+
+    (void)state;
+    dice_open(&dice, "sizes");
+    WIRE(STEP_END(SLOT_B, true));
+    for (unsigned i = 0; i < 4 * sizeof(cases) / sizeof(cases[0]); i++) {
+        uint8_t mask = i % 2 ? OFFLOAD_CSUM : 0;
+
+        takes(&b, mask);
+        tcp_frame_random(&sent, &dice, cases[i / 4].payload, cases[i / 4].size);
+        send_sent();
+        guest_post(&b, tcp_frame_count(&sent), 500);
+        poll_all(NULL, 0);
+        for (uint32_t k = 0; k < tcp_frame_count(&sent); k++)
+            expect_segment(&b, &sent, k, mask);
+        expect_nothing(&b);
+    }
+    leg_check(leg);
+}
+
 // A checksum alone, anywhere in the frame.
 static void test_checksums(void **state)
 {
@@ -337,8 +362,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, offload_setup, offload_teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_headers), CASE(test_lying_headers), CASE(test_whole),       CASE(test_segmented),
-        CASE(test_many_segments),       CASE(test_checksums),     CASE(test_bad_offload), CASE(test_small_ring),
+        cmocka_unit_test(test_headers), CASE(test_lying_headers), CASE(test_whole),
+        CASE(test_segmented),           CASE(test_sizes),         CASE(test_many_segments),
+        CASE(test_checksums),           CASE(test_bad_offload),   CASE(test_small_ring),
     };
 
     return cmocka_run_group_tests_name("path: offload", tests, NULL, NULL);

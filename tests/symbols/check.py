@@ -59,6 +59,7 @@ HOT: dict[str, dict[str, str]] = {
         'per_lcore__lcore_id': 'data: which cache of the pool is ours',
         'rte_mempool_.*|rte_mbuf_.*|__rte_(mbuf|mempool).*': 'DPDK\'s own, inline or not',
     },
+    'vif_ethdev_offload.c': {},
     'vif_ethdev_tap.c': {
         'writev': 'a kernel TAP takes frames by system call; its descriptor is non-blocking',
         '__errno_location': 'why it did not',
