@@ -10,6 +10,7 @@
 #include "queue.h"
 #include "status.h"
 #include "times.h"
+#include "trail.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -223,12 +224,16 @@ static int prepare(struct error *error)
 static int commit(struct error *error)
 {
     uint64_t start = clock_now();
+    struct audit_entry *entries;
     char reason[512];
-    int result;
+    int result, count;
 
     if (model_change_is_empty(&change))
         return 0;
-    result = store_commit(control.store, &change, reason, sizeof(reason));
+    count = trail_collect(&group, &entries);
+    if (count < 0)
+        return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out; nothing was changed.");
+    result = store_commit(control.store, &change, entries, (size_t)count, reason, sizeof(reason));
     times_last.store_ns = clock_now() - start;
     if (clock_now() - start > SLOW_COMMIT_NS)
         log_message(LOG_LEVEL_WARNING, "apply", "the disk took %llu ms to store a change; everybody waited for it",

@@ -4,6 +4,7 @@
 #include "check.h"
 #include "control.h"
 #include "log.h"
+#include "trail.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -144,11 +145,11 @@ void batch_answer(struct command *command)
         print_answer(command, out);
         fclose(out);
     }
-    log_message(batch->dry_run ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "apply",
-                "%s %s%s: generation %llu, %zu created, %zu changed, %zu deleted, by pid %d uid %u",
-                command->exchange->method, command->exchange->path, batch->dry_run ? " (dry run)" : "",
-                (unsigned long long)command->generation, batch->tally[BATCH_CREATED], batch->tally[BATCH_UPDATED],
-                batch->tally[BATCH_DELETED], (int)command->exchange->peer.pid, (unsigned)command->exchange->peer.uid);
+    log_message(LOG_LEVEL_DEBUG, "apply", "%s %s%s: %zu created, %zu changed, %zu deleted", command->exchange->method,
+                command->exchange->path, batch->dry_run ? " (dry run)" : "", batch->tally[BATCH_CREATED],
+                batch->tally[BATCH_UPDATED], batch->tally[BATCH_DELETED]);
+    if (!batch->dry_run)
+        trail_log_change(command, command_status(command));
     exchange_answer_text(command->exchange, 200, text, size,
                          batch->dry_run ? model_generation(control.model) : command->generation);
 }

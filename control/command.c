@@ -9,6 +9,7 @@
 #include "render.h"
 #include "request.h"
 #include "status.h"
+#include "trail.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -211,24 +212,9 @@ int command_step(struct command *command, struct model_change *change, struct er
 
 // ---- answers ----
 
-static unsigned status_code(const struct command *command)
+unsigned command_status(const struct command *command)
 {
     return command->verb == COMMAND_PUT && command->result == CHANGE_CREATED ? 201 : 200;
-}
-
-static void log_change(const struct command *command)
-{
-    const char *slash = command->is_tee ? "/" : "";
-
-    if (command->exchange != NULL && command->verb != COMMAND_DELETE && command->result == CHANGE_SAME)
-        return;
-    if (command->exchange != NULL)
-        log_message(LOG_LEVEL_INFO, "apply", "%s %s: %u, generation %llu, by pid %d uid %u", verbs[command->verb],
-                    command->exchange->path, status_code(command), (unsigned long long)model_generation(control.model),
-                    (int)command->exchange->peer.pid, (unsigned)command->exchange->peer.uid);
-    else
-        log_message(LOG_LEVEL_INFO, "apply", "%s %s/%s%s%s: generation %llu", verbs[command->verb], command->network,
-                    command->name, slash, command->tee, (unsigned long long)model_generation(control.model));
 }
 
 // The version that was made, with the status as it is by now.
@@ -259,17 +245,16 @@ void command_succeed(struct command *command)
         command_destroy(command);
         return;
     }
-    log_change(command);
+    trail_log_change(command, command_status(command));
     if (command->exchange != NULL)
-        exchange_answer(command->exchange, status_code(command), show(command), command->generation);
+        exchange_answer(command->exchange, command_status(command), show(command), command->generation);
     command_destroy(command);
 }
 
 void command_fail(struct command *command, const struct error *error)
 {
     if (command->exchange != NULL) {
-        log_message(LOG_LEVEL_DEBUG, "apply", "%s %s: refused, %s: %s", command->exchange->method,
-                    command->exchange->path, error_code_name(error->code), error->message);
+        trail_log_refusal(command->exchange, error);
         exchange_fail(command->exchange, error);
     } else {
         log_message(LOG_LEVEL_DEBUG, "apply", "%s %s/%s: %s", verbs[command->verb], command->network, command->name,

@@ -50,9 +50,11 @@ struct command {
 
     // What its step did.
     enum change_result result;
-    uint64_t generation; // of the object
-    json_t *shown;       // the version that it made, or the last representation of what it deleted
-    vif_slot removed;    // of the vif that it deleted; VIF_SLOT_NONE: none
+    uint64_t generation;      // of the object
+    json_t *shown;            // the version that it made, or the last representation of what it deleted
+    vif_slot removed;         // of the vif that it deleted; VIF_SLOT_NONE: none
+    bool changed;             // something; an identical PUT doesn't
+    uint64_t step_generation; // the model's after its step
 };
 
 TAILQ_HEAD(command_list, command);
@@ -72,6 +74,9 @@ bool command_needs_device(const struct command *command);
 // A relative path of a vhost socket is taken under --vhost-dir: what is kept and
 // shown is absolute. Returns 0 or -EINVAL with the error.
 int command_place_target(struct object *object, struct error *error);
+
+// The answer's status, if it succeeds.
+unsigned command_status(const struct command *command);
 
 // Answer, log and free.
 void command_succeed(struct command *command);

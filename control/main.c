@@ -20,6 +20,8 @@
 #include "restore.h"
 #include "routes.h"
 #include "server.h"
+#include "store_refusal.h"
+#include "trail.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -235,6 +237,8 @@ static void stop_all(void)
         server_stop(deadline);
     else
         server_run();
+    if (control.model != NULL)
+        trail_stop();
     store_close(control.store);
     pidfile_release();
     if (!clean)
@@ -246,10 +250,17 @@ static void stop_all(void)
     loop_stop();
 }
 
+// A reason of several lines: what is wrong, then the commands that help.
+static void log_reason(char *reason)
+{
+    for (char *line = strsep(&reason, "\n"); line != NULL; line = strsep(&reason, "\n"))
+        log_message(LOG_LEVEL_ERROR, "main", "%s", line);
+}
+
 int main(int argc, char *argv[])
 {
     struct options options;
-    char reason[1024] = "";
+    char reason[STORE_REASON_SIZE] = "";
     int error;
 
     // For docs/openapi.yaml and its test only, hence in no help.
@@ -279,7 +290,7 @@ int main(int argc, char *argv[])
     raise_limits();
     error = start_all(&options, reason, sizeof(reason));
     if (error != 0)
-        log_message(LOG_LEVEL_ERROR, "main", "%s", reason);
+        log_reason(reason);
     else
         run();
     stop_all();

@@ -178,6 +178,8 @@ static void take_batch(struct command *command, struct model_change *change, str
         batch_undo(change, mark);
     } else {
         timer_cancel(&command->timeout);
+        command->changed = change->record_count > mark.record_count;
+        command->step_generation = change->generation;
         TAILQ_REMOVE(&queue, command, entry);
         TAILQ_INSERT_TAIL(group, command, entry);
     }
@@ -202,6 +204,8 @@ static void take(struct command *command, struct model_change *change, struct co
         answer_error(command, &error);
         return;
     }
+    command->changed = change->record_count > mark.record_count;
+    command->step_generation = change->generation;
     if (name_is_taken(command) || conflict_blocks(change, mark, wishes) ||
         conflict_note(change, mark, command, wishes) != 0) {
         model_undo(change, mark);

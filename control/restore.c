@@ -25,6 +25,9 @@ int restore_load(const char *path, char *reason, size_t reason_size)
 
     if (error != 0)
         return error;
+    if (store_version_before(control.store) != 0 && store_version_before(control.store) != STORE_SCHEMA)
+        log_message(LOG_LEVEL_NOTICE, "restore", "%s was migrated from state schema %d to %d; %s.v%d is how it was",
+                    path, store_version_before(control.store), STORE_SCHEMA, path, store_version_before(control.store));
     control.model = model_create();
     if (control.model == NULL) {
         snprintf(reason, reason_size, "Memory is out.");

@@ -6,6 +6,7 @@
 #include "names.h"
 #include "read.h"
 #include "stats.h"
+#include "trail.h"
 #include "write.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@
 const struct route routes[] = {
     {"GET", "/v1/version", read_version, 0, 0, true, "versions of daemon, API, DPDK and state"},
     {"GET", "/v1/stats", stats_host, 0, 0, true, "workers, generation, counts of objects"},
+    {"GET", "/v1/audit", trail_read, 0, PARAMETERS_LIST, true, "who changed what, and when"},
 
     {"GET", "/v1/vifs", read_list, OBJECT_VIF, PARAMETERS_LIST, true, "all vifs"},
     {"GET", "/v1/vifs/{vif}", read_object, OBJECT_VIF, 0, true, "one vif"},

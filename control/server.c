@@ -12,6 +12,7 @@
 #include "request.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -383,6 +384,29 @@ static void turn_away(int fd)
     shutdown(fd, SHUT_RDWR);
 }
 
+// The name of the process that connects. It may have given the socket to another, or itself another name: a hint.
+static void read_command(struct peer *peer)
+{
+    char path[32];
+    ssize_t len;
+    int fd;
+
+    // 0: a process outside of our PID namespace.
+    if (peer->pid <= 0)
+        return;
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)peer->pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    len = read(fd, peer->command, sizeof(peer->command) - 1);
+    close(fd);
+    if (len > 0 && peer->command[len - 1] == '\n')
+        peer->command[--len] = '\0';
+    for (ssize_t i = 0; i < len; i++)
+        if (peer->command[i] < 0x20 || peer->command[i] > 0x7e)
+            peer->command[i] = '?';
+}
+
 static void notice_connection(void *cls, struct MHD_Connection *connection, void **context,
                               enum MHD_ConnectionNotificationCode code)
 {
@@ -409,6 +433,8 @@ static void notice_connection(void *cls, struct MHD_Connection *connection, void
     if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
         client->peer.pid = peer.pid;
         client->peer.uid = peer.uid;
+        client->peer.gid = peer.gid;
+        read_command(&client->peer);
     }
     client->peer.access = access_of_socket(client->fd);
     client->admitted = access_admit(client->peer.uid);

@@ -7,6 +7,7 @@
 // routes.h.
 
 #include "access.h"
+#include "audit.h"
 #include "error.h"
 
 #include <jansson.h>
@@ -20,6 +21,8 @@ struct peer {
     pid_t pid;
     uid_t uid;
     enum access access;
+    gid_t gid;
+    char command[AUDIT_COMMAND_SIZE]; // printable; "" if it can't be told
 };
 
 // Renders a long answer piece by piece, so that other clients are served in between.

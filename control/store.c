@@ -27,6 +27,8 @@ struct store {
     sqlite3 *db;
     char *path;
     char instance[37];
+    int version_before;
+    struct audit *audit;
     sqlite3_stmt *statements[STATEMENT_COUNT];
 };
 
@@ -74,11 +76,13 @@ int store_open(const char *path, struct store **out, char *reason, size_t reason
         snprintf(reason, reason_size, "out of memory");
         return -ENOMEM;
     }
-    int ret = store_file_open(path, &store->db, reason, reason_size);
+    int ret = store_file_open(path, &store->db, &store->version_before, reason, reason_size);
     int result = SQLITE_OK;
     for (size_t i = 0; ret == 0 && result == SQLITE_OK && i < STATEMENT_COUNT; i++)
         result = sqlite3_prepare_v3(store->db, statement_texts[i], -1, SQLITE_PREPARE_PERSISTENT, &store->statements[i],
                                     NULL);
+    if (ret == 0 && result == SQLITE_OK)
+        result = audit_open(store->db, &store->audit);
     if (ret == 0 && result == SQLITE_OK) {
         object_make_uid(store->instance);
         result = write_meta(store, "instance", store->instance, 0);
@@ -99,9 +103,20 @@ void store_close(struct store *store)
         return;
     for (size_t i = 0; i < STATEMENT_COUNT; i++)
         sqlite3_finalize(store->statements[i]);
+    audit_close(store->audit);
     sqlite3_close(store->db);
     free(store->path);
     free(store);
+}
+
+int store_version_before(const struct store *store)
+{
+    return store->version_before;
+}
+
+struct audit *store_audit(struct store *store)
+{
+    return store->audit;
 }
 
 const char *store_instance(const struct store *store)
@@ -137,7 +152,8 @@ static int remove_row(struct store *store, const struct object *object)
     return run(store, DELETE);
 }
 
-int store_commit(struct store *store, const struct model_change *change, char *reason, size_t reason_size)
+int store_commit(struct store *store, const struct model_change *change, struct audit_entry *entries,
+                 size_t entry_count, char *reason, size_t reason_size)
 {
     if (model_change_is_empty(change))
         return 0;
@@ -149,7 +165,10 @@ int store_commit(struct store *store, const struct model_change *change, char *r
     if (result == SQLITE_OK)
         result = write_meta(store, "generation", NULL, change->generation);
     if (result == SQLITE_OK)
+        result = audit_write(store->audit, entries, entry_count);
+    if (result == SQLITE_OK)
         result = run(store, COMMIT);
+    audit_settle(store->audit, result == SQLITE_OK);
     if (result == SQLITE_OK)
         return 0;
     int ret = describe(store, result, reason, reason_size);

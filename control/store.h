@@ -7,23 +7,31 @@
 // survives a crash of the machine. Blocks on the disk: only the control thread
 // calls it, and its cost is one fsync a group of requests.
 
+#include "audit.h"
 #include "model.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STORE_SCHEMA = 1, STORE_APPLICATION_ID = 0x50424159 /* "PBAY" */ };
+enum { STORE_SCHEMA = 2, STORE_APPLICATION_ID = 0x50424159 /* "PBAY" */ };
 
 struct store;
 
 // Opens or makes the file; path may be ":memory:". Its directory is made (0750) if it isn't there, the file 0640. The
-// file stays locked until store_close. Returns 0 and the store, or -errno with a reason that says what to do: -EBUSY
-// (another daemon has it), -EBADMSG (damaged, or not a database of ours), -EPROTONOSUPPORT (written by a newer
+// file stays locked until store_close. A file of an older schema is migrated, after it was copied to
+// PATH.v<N> beside it. Returns 0 and the store, or -errno with a reason of one or more lines that say what to do:
+// -EBUSY (another daemon has it), -EBADMSG (damaged, or not a database of ours), -EPROTONOSUPPORT (written by a newer
 // Patchbay), -EACCES, -EROFS, -ENOSPC, -EIO, -ENOMEM, … A file that is refused isn't changed.
 int store_open(const char *path, struct store **store, char *reason, size_t reason_size);
 
 // Takes NULL.
 void store_close(struct store *store);
+
+// The schema's version that the file had when it was opened; 0: it was made, or was empty.
+int store_version_before(const struct store *store);
+
+// The trail of changes, as store_commit writes it.
+struct audit *store_audit(struct store *store);
 
 // UUID of this run: made by store_open, kept in the file.
 const char *store_instance(const struct store *store);
@@ -40,8 +48,10 @@ typedef void store_report(void *context, enum object_kind kind, const char *netw
 int store_load(struct store *store, struct model *model, store_report *report, void *context, char *reason,
                size_t reason_size);
 
-// Writes all that an open change did, and its generation, in one transaction. An empty one does nothing. Returns 0,
-// or -ENOSPC, -EIO, -ENOMEM with a reason; then nothing was written, and the caller rolls the change back.
-int store_commit(struct store *store, const struct model_change *change, char *reason, size_t reason_size);
+// Writes all that an open change did, its generation, and who asked for it (entries may be NULL), in one transaction.
+// An empty change does nothing. Returns 0, or -ENOSPC, -EIO, -ENOMEM with a reason; then nothing was written, and the
+// caller rolls the change back.
+int store_commit(struct store *store, const struct model_change *change, struct audit_entry *entries,
+                 size_t entry_count, char *reason, size_t reason_size);
 
 #endif

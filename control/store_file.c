@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "store_file.h"
 #include "store.h"
+#include "store_refusal.h"
+#include "store_schema.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,11 +16,6 @@
 
 // A predecessor that is just ending is waited for.
 enum { LOCK_WAIT_MS = 1000 };
-
-static const char *const schema =
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE object (kind TEXT NOT NULL, network TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL,"
-    " generation INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, network, name)) WITHOUT ROWID;";
 
 int store_file_error(sqlite3 *db, int result)
 {
@@ -50,34 +48,6 @@ int store_file_error(sqlite3 *db, int result)
     default:
         return -EIO;
     }
-}
-
-static int refuse(sqlite3 *db, const char *path, int result, char *reason, size_t size)
-{
-    int ret = store_file_error(db, result);
-    switch (ret) {
-    case -EBUSY:
-        snprintf(reason, size,
-                 "%s is locked: another patchbayd is using it; stop that one or give --state another file", path);
-        break;
-    case -EBADMSG:
-        snprintf(reason, size,
-                 "%s is damaged or not a Patchbay state file (%s); restore a copy, or move it away to start empty",
-                 path, db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(result));
-        break;
-    case -EROFS:
-    case -EACCES:
-        snprintf(reason, size, "%s or its directory can't be written (%s); check their owner and mode", path,
-                 db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(result));
-        break;
-    case -ENOSPC:
-        snprintf(reason, size, "no space is left to write %s; make room and start again", path);
-        break;
-    default:
-        snprintf(reason, size, "%s: %s", path, db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(result));
-        break;
-    }
-    return ret;
 }
 
 // Makes the directory and the empty file where they are missing, since SQLite would give the file the mode 0644.
@@ -139,71 +109,63 @@ static int query(sqlite3 *db, const char *sql, char *value, size_t value_size)
     return result;
 }
 
-// Looks at a file that is locked and not yet written to. Returns 0 or -errno.
-static int judge(sqlite3 *db, const char *path, bool *fresh, char *reason, size_t size)
+// Looks at a file that is locked and not yet written to. Returns its schema's version, 0 for an empty file, or -errno.
+static int judge(sqlite3 *db, const char *path, char *reason, size_t size)
 {
     char value[200];
     int result = query(db, "PRAGMA application_id", value, sizeof(value));
     if (result != SQLITE_OK)
-        return refuse(db, path, result, reason, size);
+        return store_refusal_result(db, path, result, reason, size);
     long application = strtol(value, NULL, 10);
     result = query(db, "PRAGMA user_version", value, sizeof(value));
     if (result != SQLITE_OK)
-        return refuse(db, path, result, reason, size);
+        return store_refusal_result(db, path, result, reason, size);
     long version = strtol(value, NULL, 10);
     result = query(db, "SELECT count(*) FROM sqlite_schema", value, sizeof(value));
     if (result != SQLITE_OK)
-        return refuse(db, path, result, reason, size);
+        return store_refusal_result(db, path, result, reason, size);
 
-    *fresh = application == 0 && version == 0 && strcmp(value, "0") == 0;
-    if (*fresh)
+    if (application == 0 && version == 0 && strcmp(value, "0") == 0)
         return 0;
     if (application != STORE_APPLICATION_ID) {
         snprintf(reason, size, "%s is another program's database; give --state another file", path);
         return -EBADMSG;
     }
-    if (version > STORE_SCHEMA) {
-        snprintf(
-            reason, size,
-            "%s was written by a newer Patchbay (state schema %ld, this one reads up to %d); start that version, or "
-            "move the file away to start empty",
-            path, version, STORE_SCHEMA);
-        return -EPROTONOSUPPORT;
-    }
+    if (version > STORE_SCHEMA)
+        return store_refusal_newer(path, version, reason, size);
+    if (version < 1)
+        return store_refusal_damaged(path, "it has no schema version", reason, size);
     result = query(db, "PRAGMA quick_check(1)", value, sizeof(value));
     if (result != SQLITE_OK)
-        return refuse(db, path, result, reason, size);
-    if (version != STORE_SCHEMA || strcmp(value, "ok") != 0) {
-        snprintf(reason, size, "%s is damaged (%s); restore a copy, or move it away to start empty", path,
-                 version != STORE_SCHEMA ? "it has no schema version" : value);
-        return -EBADMSG;
-    }
-    return 0;
+        return store_refusal_result(db, path, result, reason, size);
+    return strcmp(value, "ok") == 0 ? (int)version : store_refusal_damaged(path, value, reason, size);
 }
 
-static int set_up(sqlite3 *db, const char *path, bool fresh, char *reason, size_t size)
+static int set_up(sqlite3 *db, const char *path, int version, char *reason, size_t size)
 {
     char value[32];
     int result = query(db, "PRAGMA journal_mode=WAL", value, sizeof(value));
     if (result == SQLITE_OK)
         result = sqlite3_exec(db, "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4194304", NULL, NULL, NULL);
-    if (result == SQLITE_OK && fresh) {
-        char sql[1024];
-        snprintf(sql, sizeof(sql), "BEGIN; PRAGMA application_id=%d; PRAGMA user_version=%d; %s COMMIT",
-                 STORE_APPLICATION_ID, STORE_SCHEMA, schema);
-        result = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    }
     if (result != SQLITE_OK)
-        return refuse(db, path, result, reason, size);
+        return store_refusal_result(db, path, result, reason, size);
     if (strcmp(value, "wal") != 0 && strcmp(value, "memory") != 0) {
         snprintf(reason, size, "%s: SQLite doesn't do write-ahead logging there (%s); use a local file system", path,
                  value);
         return -EIO;
     }
-    return 0;
+    return version < STORE_SCHEMA ? store_schema_migrate(db, path, version, reason, size) : 0;
 }
 
-int store_file_open(const char *path, sqlite3 **db, char *reason, size_t reason_size)
+// The size of the file's log; -1: it has none.
+static off_t find_log(const char *path, char *log, size_t size)
+{
+    struct stat status;
+    snprintf(log, size, "%s-wal", path);
+    return stat(log, &status) == 0 ? status.st_size : -1;
+}
+
+int store_file_open(const char *path, sqlite3 **db, int *version, char *reason, size_t reason_size)
 {
     bool memory = strcmp(path, ":memory:") == 0;
     bool made = false;
@@ -212,6 +174,8 @@ int store_file_open(const char *path, sqlite3 **db, char *reason, size_t reason_
     if (ret != 0)
         return ret;
 
+    char log[PATH_MAX];
+    bool had_log = !memory && find_log(path, log, sizeof(log)) >= 0;
     sqlite3 *handle = NULL;
     int result = sqlite3_open_v2(path, &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (result == SQLITE_OK) {
@@ -224,22 +188,24 @@ int store_file_open(const char *path, sqlite3 **db, char *reason, size_t reason_
         // The lock is taken by the first access and kept until the file is closed.
         result = sqlite3_exec(handle, "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE", NULL, NULL, NULL);
     }
-    bool fresh = false;
     if (result != SQLITE_OK) {
-        ret = refuse(handle, path, result, reason, reason_size);
+        ret = store_refusal_result(handle, path, result, reason, reason_size);
     } else {
-        ret = judge(handle, path, &fresh, reason, reason_size);
+        ret = *version = judge(handle, path, reason, reason_size);
         sqlite3_exec(handle, "ROLLBACK", NULL, NULL, NULL);
     }
-    if (ret == 0) {
+    if (ret >= 0) {
         sqlite3_db_config(handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
-        ret = set_up(handle, path, fresh, reason, reason_size);
+        ret = set_up(handle, path, *version, reason, reason_size);
     }
     if (ret == 0) {
         reason[0] = '\0';
         *db = handle;
         return 0;
     }
+    // SQLite makes an empty log as soon as it looks at a file. It goes while the lock is still ours.
+    if (ret != -EBUSY && !memory && !had_log && find_log(path, log, sizeof(log)) == 0)
+        unlink(log);
     sqlite3_close(handle);
     if (made)
         unlink(path);

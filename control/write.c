@@ -4,6 +4,7 @@
 #include "apply.h"
 #include "batch.h"
 #include "request.h"
+#include "trail.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +21,14 @@ void write_object(struct exchange *exchange, const struct target *target, const 
 
     if (is_delete && exchange->body_size > 0) {
         error_set(&error, PATCHBAY_ERROR_MALFORMED, NULL, "DELETE takes no body.");
+        trail_log_refusal(exchange, &error);
         exchange_fail(exchange, &error);
         return;
     }
     if (!is_delete) {
         body = request_parse(exchange->body != NULL ? exchange->body : "", exchange->body_size, &error);
         if (body == NULL) {
+            trail_log_refusal(exchange, &error);
             exchange_fail(exchange, &error);
             return;
         }
@@ -72,6 +75,7 @@ static void write_batch(struct exchange *exchange, const struct parameters *para
         apply_submit(command);
         return;
     }
+    trail_log_refusal(exchange, &error);
     exchange_fail(exchange, &error);
     if (command != NULL)
         command_destroy(command);

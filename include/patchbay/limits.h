@@ -59,6 +59,7 @@ enum patchbay_limit {
     LIMIT_CLIENTS_USER = 32,    // of these, for one of them
     LIMIT_REQUEST_SECONDS = 10, // for a request to arrive, and for a device to be made
     LIMIT_LIST = 1000,          // objects a page
+    LIMIT_AUDIT_ROWS = 10000,   // of the audit trail; then the oldest go
 
     // Times, in milliseconds.
     DEFAULT_STALL_MS = 100,

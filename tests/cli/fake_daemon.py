@@ -49,6 +49,7 @@ class Model:
         self.vif_stats: dict[str, Json] = {}
         self.workers: list[Json] = []
         self.api = "1.0"
+        self.audit_rows = 0
 
     # ---- representations ----
 
@@ -224,7 +225,7 @@ class Api:
         segments = [urllib.parse.unquote(segment) for segment in path.split("/")[1:]]
         self.check_query(method, segments)
         routes: list[tuple[str, Callable[..., tuple[int, Any]]]] = [
-            (r"v1/version", self.version), (r"v1/stats", self.stats),
+            (r"v1/version", self.version), (r"v1/audit", self.audit), (r"v1/stats", self.stats),
             (r"v1/vifs", self.list_vifs), (r"v1/vifs/([^/]+)", self.vif), (r"v1/vifs/([^/]+)/stats", self.vif_stats),
             (r"v1/networks", self.list_networks), (r"v1/networks/([^/]+)", self.network),
             (r"v1/networks/([^/]+)/ports", self.list_ports), (r"v1/networks/([^/]+)/ports/([^/]+)", self.port),
@@ -255,6 +256,13 @@ class Api:
     def version(self, method: str, body: Any) -> tuple[int, Any]:
         return 200, {"daemon": "0.1.0", "api": self.model.api, "dpdk": "DPDK 22.11.11", "state_schema": 1, "pid": 4711,
                      "instance": "i"}
+
+    def audit(self, method: str, body: Any) -> tuple[int, Any]:
+        rows = [{"seq": i, "time": SINCE, "uid": 0, "gid": 7, "pid": 40 + i, "client": "orch", "method": "PUT",
+                 "path": f"/v1/vifs/v{i}", "generation": i, "status": 201} for i in range(1, self.model.audit_rows + 1)]
+        items = rows[int(self.query.get("after", 0)):][:int(self.query.get("limit", 1000))]
+        return 200, {"items": items, "next": None, "generation": 17, "first": rows[0]["seq"] if rows else 0,
+                     "last": len(rows), "refused": 0}
 
     def stats(self, method: str, body: Any) -> tuple[int, Any]:
         return 200, {"generation": 1, "objects": {}, "tsc_hz": 1, "workers": self.model.workers}

@@ -3,6 +3,7 @@
 
 import shlex
 import socket
+import json
 import unittest
 
 from support import CliCase
@@ -286,6 +287,18 @@ class Objects(CliCase):
         self.assertEqual(2500, len(self.ok("vif", "ls", "--names").split()))
         self.assertEqual(3, sum(path.startswith("/v1/vifs") for _, path, _, _ in self.daemon.requests))
         self.assertEqual(2500, len(self.json("vif", "ls")["items"]))
+
+    def test_audit(self) -> None:
+        self.assertEqual("no changes\n", self.run_cli("audit").err)
+        self.model.audit_rows = 30
+        lines = self.ok("audit").splitlines()
+        self.assertEqual(["ROW", "TIME", "UID", "GID", "BY", "METHOD", "PATH", "STATUS", "GENERATION"], lines[0].split())
+        self.assertEqual([str(i) for i in range(11, 31)], [line.split()[0] for line in lines[1:]])
+        self.assertIn("orch[70]", lines[-1])
+        rows = json.loads(self.ok("--json", "audit", "--after", "2", "--limit", "3"))["items"]
+        self.assertEqual([3, 4, 5], [row["seq"] for row in rows])
+        for wrong in (["--limit", "0"], ["--limit", "1001"], ["--after", "x"]):
+            self.assertEqual(2, self.run_cli("audit", *wrong).code)
 
     def test_version(self) -> None:
         self.assertRegex(self.ok("version"), r"^patchbay \S+ \(API 1\.0\)\npatchbayd 0\.1\.0 \(API 1\.0\), DPDK 22\.11\.11, "

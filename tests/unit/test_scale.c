@@ -132,7 +132,7 @@ static void run(unsigned tees)
     wire_list_clear(&list);
     print_message("# affected: %.0f ms\n", now_ms() - start);
     start = now_ms();
-    if (store_commit(store, &f.change, reason, sizeof(reason)) != 0)
+    if (store_commit(store, &f.change, NULL, 0, reason, sizeof(reason)) != 0)
         fail_msg("%s", reason);
     fixture_commit(&f);
     print_message("# commit: %.0f ms\n", now_ms() - start);

@@ -4,6 +4,7 @@
 
 #include "control/request.h"
 #include "control/store.h"
+#include "control/store_refusal.h"
 #include "faulty_vfs.h"
 #include "model_fixture.h"
 
@@ -19,7 +20,7 @@
 
 static char directory[64];
 static char path[128];
-static char reason[1024];
+static char reason[STORE_REASON_SIZE];
 
 static int set_up(void **state)
 {
@@ -58,7 +59,7 @@ static struct store *open_store(void)
 
 static void commit(struct fixture *f, struct store *store)
 {
-    int ret = store_commit(store, &f->change, reason, sizeof(reason));
+    int ret = store_commit(store, &f->change, NULL, 0, reason, sizeof(reason));
     if (ret != 0)
         fail_msg("%s: %s", strerror(-ret), reason);
     fixture_commit(f);
@@ -232,7 +233,7 @@ static void test_failed_commit(void **state)
                                &error);
             faulty.writes_left = after;
             faulty.result = faults[fault].result;
-            int ret = store_commit(store, &f.change, reason, sizeof(reason));
+            int ret = store_commit(store, &f.change, NULL, 0, reason, sizeof(reason));
             faulty.writes_left = -1;
             if (ret == 0)
                 break;
@@ -259,7 +260,7 @@ static void test_failed_commit(void **state)
     assert_true(failures >= 4);
     faulty.sync_result = SQLITE_IOERR_FSYNC;
     fixture_put(&f, "ports/default/more", "{}");
-    assert_int_equal(store_commit(store, &f.change, reason, sizeof(reason)), -EIO);
+    assert_int_equal(store_commit(store, &f.change, NULL, 0, reason, sizeof(reason)), -EIO);
     faulty.sync_result = SQLITE_OK;
     model_rollback(&f.change);
     model_begin(f.model, &f.change);
@@ -359,11 +360,11 @@ static void test_refused(void **state)
 
     unlink(path);
     store_close(open_store());
-    run_sql("PRAGMA user_version = 2");
-    expect_refused(-EPROTONOSUPPORT, "newer Patchbay (state schema 2, this one reads up to 1)");
+    run_sql("PRAGMA user_version = 3");
+    expect_refused(-EPROTONOSUPPORT, "newer Patchbay (state schema 3, this one reads up to 2)");
     run_sql("PRAGMA user_version = 0");
     expect_refused(-EBADMSG, "damaged");
-    run_sql("PRAGMA user_version = 1");
+    run_sql("PRAGMA user_version = 2");
     store_close(open_store());
     // An empty file is a new one.
     write_file("", 0);
@@ -428,20 +429,20 @@ static void test_locked(void **state)
     pid_t child = fork();
     if (child == 0) {
         struct store *other = NULL;
-        char answer[1100];
+        char answer[STORE_REASON_SIZE + 16];
         int ret = store_open(path, &other, reason, sizeof(reason));
         snprintf(answer, sizeof(answer), "%d %s", -ret, reason);
         ssize_t done = write(ends[1], answer, strlen(answer) + 1);
         _exit(done > 0 ? 0 : 1);
     }
-    char answer[1100] = "";
+    char answer[STORE_REASON_SIZE + 16] = "";
     close(ends[1]);
     assert_true(read(ends[0], answer, sizeof(answer)) > 0);
     close(ends[0]);
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(atoi(answer), EBUSY);
-    assert_non_null(strstr(answer, "another patchbayd is using it"));
+    assert_non_null(strstr(answer, "another process is using it"));
     // It wasn't disturbed.
     struct fixture f;
     fixture_open(&f);

@@ -125,6 +125,12 @@ static const struct option_spec stats_options[] = {
     END,
 };
 
+static const struct option_spec audit_options[] = {
+    {"limit", "N", "so many rows (20; at most 1000)", false},
+    {"after", "ROW", "those after this row, instead of the last", false},
+    END,
+};
+
 #define CONF_HELP "ENTITY is host, network:NAME, port:NAME, vif:NAME or wire:NAME. "
 #define SET_HELP  "KEY= sets the default again, label.KEY=VALUE a label. Keys: "
 
@@ -214,6 +220,10 @@ const struct command commands[] = {
      "same isn't touched. If the state has changed since the file was exported, by its \"generation\", it is refused "
      "unless there is nothing to do; leave that line out of files that are to win always.",
      state_apply, false},
+    {"audit", "", NULL, audit_options, "show who changed what, and when",
+     "The daemon keeps the last 10,000 changes, each in the transaction that made it. What was refused changed nothing "
+     "and isn't in it. BY is the process that asked, as it was called when it connected.",
+     audit_run, false},
     {"version", "", NULL, NULL, "show the versions of patchbay and patchbayd", "", version_run, false},
     {"help", "[COMMAND...]", NULL, NULL, "explain commands", "", help_run, false},
 };

@@ -53,6 +53,7 @@ int state_apply(struct call *call);
 
 int show_run(struct call *call);
 int stats_run(struct call *call);
+int audit_run(struct call *call);
 int version_run(struct call *call);
 
 #endif
