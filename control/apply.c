@@ -4,6 +4,7 @@
 #include "batch.h"
 #include "control.h"
 #include "events.h"
+#include "export.h"
 #include "live_table.h"
 #include "log.h"
 #include "plan.h"
@@ -381,6 +382,7 @@ static void finish(void)
                 (unsigned long long)((clock_now() - began) / 1000));
     clear_lists();
     answer_group();
+    export_changed();
     queue_stir();
 }
 

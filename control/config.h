@@ -13,6 +13,12 @@
 // GET /v1/config: all versions of one generation, rendered in slices.
 route_handler read_config;
 
+// Prints one object as it stands in its section of the document. Any thread may, of a version that is held for it.
+// Returns 0, or -ENOMEM (also for what out can't take).
+int config_print_object(const struct object *object, FILE *out);
+// The sections' names, by kind.
+extern const char *const config_sections[];
+
 // One line of the plan each, as JSON, with a comma before it but for the first. whole: with the object itself.
 void config_plan_create(FILE *out, const struct object *next, bool replaces, bool whole);
 void config_plan_delete(FILE *out, const struct object *old);

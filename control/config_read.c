@@ -10,6 +10,7 @@
 #include "read.h"
 #include "request.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,25 +28,28 @@ struct snapshot {
     char *piece; // owned
 };
 
-static const char *const sections[OBJECT_KIND_COUNT] = {"networks", "vifs", "ports", "wires"};
+const char *const config_sections[OBJECT_KIND_COUNT] = {"networks", "vifs", "ports", "wires"};
 
-static void print_object(const struct object *object, FILE *out)
+int config_print_object(const struct object *object, FILE *out)
 {
     json_t *shown = request_encode(object);
+    int result = -ENOMEM;
 
     // Ports and wires lie in one list, whatever their network.
     if (shown != NULL && object->network[0] != '\0') {
         json_t *placed = json_pack("{ss}", "network", object->network);
 
-        if (placed != NULL && json_object_update(placed, shown) == 0) {
-            json_decref(shown);
-            shown = placed;
-        } else {
+        if (placed != NULL && json_object_update(placed, shown) != 0) {
             json_decref(placed);
+            placed = NULL;
         }
+        json_decref(shown);
+        shown = placed;
     }
-    json_dumpf(shown, out, JSON_COMPACT);
+    if (shown != NULL && json_dumpf(shown, out, JSON_COMPACT) == 0)
+        result = 0;
     json_decref(shown);
+    return result;
 }
 
 static void print_piece(struct snapshot *snapshot, FILE *out)
@@ -62,10 +66,10 @@ static void print_piece(struct snapshot *snapshot, FILE *out)
         if (snapshot->next < snapshot->ends[snapshot->kind]) {
             if (snapshot->next > first)
                 fputc(',', out);
-            print_object(snapshot->objects[snapshot->next++], out);
+            config_print_object(snapshot->objects[snapshot->next++], out);
             printed++;
         } else if (snapshot->kind + 1 < OBJECT_KIND_COUNT) {
-            fprintf(out, "],\"%s\":[", sections[++snapshot->kind]);
+            fprintf(out, "],\"%s\":[", config_sections[++snapshot->kind]);
         } else {
             fputs("]}\n", out);
             snapshot->ended = true;

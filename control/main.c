@@ -10,6 +10,7 @@
 #include "control.h"
 #include "devices.h"
 #include "events.h"
+#include "export.h"
 #include "listener.h"
 #include "log.h"
 #include "loop.h"
@@ -17,6 +18,7 @@
 #include "openapi.h"
 #include "options.h"
 #include "pidfile.h"
+#include "rehearsal.h"
 #include "restore.h"
 #include "routes.h"
 #include "server.h"
@@ -180,6 +182,9 @@ static int start_all(const struct options *options, char *reason, size_t size)
         return error;
     }
     apply_start();
+    error = export_start(options->state, store_version_before(control.store) == 0, restore_is_whole());
+    if (error != 0)
+        log_message(LOG_LEVEL_WARNING, "export", "there will be no export of the state: %s", strerror(-error));
     return server_start(listen_fd, routes_handle, routes_body_limit, reason, size);
 }
 
@@ -237,8 +242,10 @@ static void stop_all(void)
         server_stop(deadline);
     else
         server_run();
-    if (control.model != NULL)
+    if (control.model != NULL) {
         trail_stop();
+        export_stop();
+    }
     store_close(control.store);
     pidfile_release();
     if (!clean)
@@ -285,6 +292,8 @@ int main(int argc, char *argv[])
     manager_start();
     // Once, for all files that are made from here on.
     umask(0027);
+    if (options.check)
+        return rehearsal_run(&options);
     log_start(options.log_level);
     log_message(LOG_LEVEL_NOTICE, "main", "patchbayd " PATCHBAY_VERSION ", pid %d", (int)getpid());
     raise_limits();

@@ -8,6 +8,7 @@
 #include "read.h"
 #include "routes.h"
 #include "stats.h"
+#include "trail.h"
 #include "write.h"
 
 #include <ctype.h>
@@ -35,6 +36,7 @@ static const struct described {
     {conf_read_keys, NULL, "ConfKeys", NULL},
     {conf_read_key, NULL, "ConfKey", NULL},
     {conf_write_key, "ConfKeyPut", "ConfKey", NULL},
+    {trail_read, NULL, "AuditList", NULL},
 };
 
 static const char *const nouns[OBJECT_KIND_COUNT] = {"Network", "Vif", "Port", "Wire"};

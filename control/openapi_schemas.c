@@ -23,6 +23,9 @@ static const struct shape {
                   "workers:[Worker]"},
     {"LastChange", "tables:integer wires:integer compile_us:number build_us:number publish_us:number store_us:number "
                    "wait_us:number"},
+    {"AuditList", "items:[AuditRow] next:string? generation:integer first:integer last:integer refused:integer"},
+    {"AuditRow", "seq:integer time:time uid:integer gid:integer pid:integer client:string method:string path:string "
+                 "generation:integer status:integer"},
     {"ObjectCounts", "vifs:integer networks:integer ports:integer wires:integer"},
     {"Worker", "worker:integer core:integer loops:integer frames:integer busy_cycles:integer empty_cycles:integer "
                "cycles:integer sleeps:integer sources:integer sampled:Sampled stages:Stages"},

@@ -162,6 +162,13 @@ static const char *set_log_level(struct options *options, const char *value)
     return log_level_parse(value, &options->log_level) != 0 ? "must be error, warning, notice, info or debug" : NULL;
 }
 
+static const char *set_check(struct options *options, const char *value)
+{
+    (void)value;
+    options->check = true;
+    return NULL;
+}
+
 static const struct option_row {
     const char *name;
     const char *value; // name of the value in the help; NULL: takes none
@@ -182,6 +189,7 @@ static const struct option_row {
     {"state", "FILE|:memory:", set_state, "where the configuration is kept (/var/lib/patchbay/state.db)"},
     {"pidfile", "FILE", set_pidfile, "held while running (patchbayd.pid beside the socket)"},
     {"log-level", "LEVEL", set_log_level, "error, warning, notice, info or debug (info)"},
+    {"check", NULL, set_check, "say what a start would do with the state, touch nothing, and exit"},
     {"help", NULL, NULL, "print this and exit"},
     {"version", NULL, NULL, "print the version and exit"},
 };
@@ -204,7 +212,8 @@ static void print_help(void)
     }
     puts("\nDefaults are in brackets. What follows -- goes to DPDK's EAL as it is and wins\n"
          "over what Patchbay passes, e.g. -- --log-level=lib.vhost:debug.\n"
-         "Exit status: 0 ended by a signal, 1 could not start or run, 2 wrong usage.");
+         "Exit status: 0 ended by a signal, or --check found no problem; 1 could not start\n"
+         "or run, or it found some; 2 wrong usage.");
 }
 
 static void set_defaults(struct options *options)

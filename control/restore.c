@@ -12,9 +12,12 @@
 // A slow device must not keep the others' guests waiting: it joins when it is there.
 #define RESTORE_NS 1500000000ull
 
+static bool whole = true;
+
 static void report(void *context, enum object_kind kind, const char *network, const char *name, const char *message)
 {
     (void)context;
+    whole = false;
     log_message(LOG_LEVEL_WARNING, "restore", "%s %s%s%s: %s", object_kind_name(kind), network,
                 network[0] != '\0' ? "/" : "", name, message);
 }
@@ -34,6 +37,11 @@ int restore_load(const char *path, char *reason, size_t reason_size)
         return -ENOMEM;
     }
     return store_load(control.store, control.model, report, NULL, reason, reason_size);
+}
+
+bool restore_is_whole(void)
+{
+    return whole;
 }
 
 int restore_devices(const bool *stop, char *reason, size_t reason_size)

@@ -15,6 +15,7 @@ class Routes(DaemonTest):
         d = self.d
         self.check(d.get("/v1/version"), 200)
         self.check(d.get("/v1/stats"), 200)
+        self.check(d.get("/v1/audit?limit=1"), 200)
         self.check(d.put("/v1/networks/n", {"labels": {"a": "b"}}), 201)
         d.plug("a", "b", "t", "in", "out")
         self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)

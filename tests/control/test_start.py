@@ -22,7 +22,7 @@ class Options(unittest.TestCase):
         done = run("--help")
         self.assertEqual(done.returncode, 0)
         for option in ("socket", "socket-mode", "socket-group", "workers", "poll", "hugepages", "vhost-dir",
-                       "vhost-group", "vhost-mode", "state", "pidfile", "log-level", "help", "version"):
+                       "vhost-group", "vhost-mode", "state", "pidfile", "log-level", "check", "help", "version"):
             self.assertRegex(done.stdout, rf"(?m)^  --{option}\b")
 
     def test_version(self) -> None:
