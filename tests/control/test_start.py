@@ -68,7 +68,7 @@ class Start(unittest.TestCase):
         with open(self.d.dir + "/patchbayd.pid", encoding="ascii") as pidfile:
             self.assertEqual(int(pidfile.read()), self.d.process.pid)
         self.assertEqual(self.d.stop(), 0)
-        self.assertEqual(sorted(os.listdir(self.d.dir)), ["log", "state.db", "vhost"])
+        self.assertEqual(sorted(os.listdir(self.d.dir)), ["log", "state.db", "state.json", "vhost"])
 
     def test_directories_are_made(self) -> None:
         self.d.socket = self.d.dir + "/some/where/api.sock"
