@@ -49,9 +49,7 @@ class Export(Files):
                 self.assertEqual([item for item in found[kind] if item["network"] == net],
                                  [{"network": net, **item} for item in shown])
         self.assertEqual(os.stat(self.export()).st_mode & 0o777, 0o640)
-        config = self.d.get("/v1/config")
-        if config.status == 200:  # the same document
-            self.assertEqual(config.json, found)
+        self.assertEqual(self.d.get("/v1/config").json, found)
 
     def test_is_fresh_at_the_end_and_always_whole(self) -> None:
         self.d.start()
@@ -102,6 +100,10 @@ class Export(Files):
         self.assertEqual([vif["name"] for vif in read(self.export() + ".before")["vifs"]], ["precious"])
         self.assertIn(f"patchbay apply -f {self.export()}.before --force", self.d.log())
         wait_for(lambda: os.path.exists(self.export()) and read(self.export())["vifs"] == [], "the new one", self.d.log)
+        # And it brings all back.
+        with open(self.export() + ".before", "rb") as before:
+            expect(self.d.put("/v1/config?force=1", before.read()), 200)
+        self.assertEqual(self.d.get(f"{NET}/ports/precious").json["vif"], "precious")
 
     def test_so_is_that_of_a_state_with_bad_rows(self) -> None:
         self.d.start()
