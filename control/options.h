@@ -25,7 +25,7 @@ struct options {
     const char *state;
     const char *pidfile; // NULL: beside the socket
     enum log_level log_level;
-    bool check; // only say what a start would do with the state
+    bool check;                  // only say what a start would do with the state
     const char *const *eal_args; // what stands after "--"
     size_t eal_arg_count;
 };
