@@ -3,6 +3,7 @@
 
 #include "batch.h"
 #include "control.h"
+#include "event_config.h"
 #include "events.h"
 #include "export.h"
 #include "live_table.h"
@@ -410,6 +411,7 @@ static void begin(void)
         if (command->batch != NULL)
             batch_keep_devices(command->batch);
     }
+    event_config_tell(&change, &group);
     forget_statuses();
     if (tables[0] != NULL)
         publish(false);

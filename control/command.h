@@ -55,6 +55,7 @@ struct command {
     vif_slot removed;         // of the vif that it deleted; VIF_SLOT_NONE: none
     bool changed;             // something; an identical PUT doesn't
     uint64_t step_generation; // the model's after its step
+    size_t record_end;        // its records in the change end here, and begin where those of the command before it end
 };
 
 TAILQ_HEAD(command_list, command);

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "control.h"
+#include "event_log.h"
 #include "read.h"
 #include "request.h"
 
@@ -24,6 +25,7 @@ struct snapshot {
     size_t next;
     enum object_kind kind; // that is being shown
     uint64_t generation;
+    uint64_t seq; // of the last event before it
     bool begun, ended;
     char *piece; // owned
 };
@@ -57,8 +59,9 @@ static void print_piece(struct snapshot *snapshot, FILE *out)
     size_t printed = 0;
 
     if (!snapshot->begun)
-        fprintf(out, "{\"generation\":%llu,\"instance\":\"%s\",\"networks\":[",
-                (unsigned long long)snapshot->generation, store_instance(control.store));
+        fprintf(out, "{\"generation\":%llu,\"instance\":\"%s\",\"seq\":%llu,\"networks\":[",
+                (unsigned long long)snapshot->generation, store_instance(control.store),
+                (unsigned long long)snapshot->seq);
     snapshot->begun = true;
     while (printed < OBJECTS_A_SLICE) {
         size_t first = snapshot->kind > 0 ? snapshot->ends[snapshot->kind - 1] : 0;
@@ -127,6 +130,7 @@ static struct snapshot *take_snapshot(void)
     }
     snapshot->slices = (struct slices){next_slice, destroy_snapshot};
     snapshot->generation = model_generation(control.model);
+    snapshot->seq = event_log_seq();
     return snapshot;
 }
 

@@ -16,12 +16,12 @@
 #include <unistd.h>
 
 // What we bound, so that another daemon's socket is never removed by us.
-static struct {
+static struct bound {
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
     dev_t device;
     ino_t inode;
-    bool bound;
-} ours;
+} ours[2];
+static size_t ours_count;
 
 int group_find(const char *name, gid_t *gid, char *reason, size_t reason_size)
 {
@@ -127,10 +127,12 @@ static int bind_and_listen(int fd, const struct sockaddr_un *address, mode_t mod
         return error;
     if (lstat(address->sun_path, &st) != 0)
         return -errno;
-    strlcpy(ours.path, address->sun_path, sizeof(ours.path));
-    ours.device = st.st_dev;
-    ours.inode = st.st_ino;
-    ours.bound = true;
+    if (ours_count == sizeof(ours) / sizeof(ours[0]))
+        return -ENOSPC;
+    strlcpy(ours[ours_count].path, address->sun_path, sizeof(ours[ours_count].path));
+    ours[ours_count].device = st.st_dev;
+    ours[ours_count].inode = st.st_ino;
+    ours_count++;
     // The mode first: who gave the file away may not change it any more. Nobody can connect before listen.
     if (chmod(address->sun_path, mode) != 0 ||
         ((uid != (uid_t)-1 || gid != (gid_t)-1) && chown(address->sun_path, uid, gid) != 0) ||
@@ -180,7 +182,10 @@ void listener_remove(void)
 {
     struct stat st;
 
-    if (ours.bound && lstat(ours.path, &st) == 0 && st.st_dev == ours.device && st.st_ino == ours.inode)
-        unlink(ours.path);
-    ours.bound = false;
+    for (; ours_count > 0; ours_count--) {
+        const struct bound *bound = &ours[ours_count - 1];
+
+        if (lstat(bound->path, &st) == 0 && st.st_dev == bound->device && st.st_ino == bound->inode)
+            unlink(bound->path);
+    }
 }

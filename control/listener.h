@@ -2,7 +2,7 @@
 #ifndef PATCHBAY_LISTENER_H
 #define PATCHBAY_LISTENER_H
 
-// The API's Unix socket.
+// The API's Unix socket, and that of the metrics.
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -14,8 +14,8 @@
 int listener_open(const char *path, mode_t mode, const char *owner, const char *group, char *reason,
                   size_t reason_size);
 
-// Removes the socket file, if it is still the one that listener_open bound.
-// The descriptor is its user's to close.
+// Removes the socket files, if they are still those that listener_open bound.
+// The descriptors are their users' to close.
 void listener_remove(void);
 
 // Finds a group by name or number. Returns 0, or -errno with the reason.

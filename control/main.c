@@ -9,12 +9,17 @@
 #include "conf.h"
 #include "control.h"
 #include "devices.h"
+#include "event_log.h"
+#include "event_state.h"
+#include "event_stream.h"
+#include "event_tap.h"
 #include "events.h"
 #include "export.h"
 #include "listener.h"
 #include "log.h"
 #include "loop.h"
 #include "manager.h"
+#include "metrics_server.h"
 #include "openapi.h"
 #include "options.h"
 #include "pidfile.h"
@@ -22,6 +27,7 @@
 #include "restore.h"
 #include "routes.h"
 #include "server.h"
+#include "status.h"
 #include "store_refusal.h"
 #include "trail.h"
 
@@ -127,6 +133,10 @@ static void on_device_gone(void)
 
 static void on_device_came(struct device *device)
 {
+    const struct vif *vif = model_find_vif(control.model, device->name);
+
+    if (vif != NULL)
+        status_refresh_vif_alone(vif);
     apply_device_came(device);
 }
 
@@ -171,6 +181,9 @@ static int start_all(const struct options *options, char *reason, size_t size)
         return error;
     }
     control.dataplane_runs = true;
+    event_log_start(store_instance(control.store));
+    event_stream_start();
+    event_tap_start();
     devices_start(&events);
     if ((error = device_thread_start()) != 0 || (error = events_start()) != 0) {
         snprintf(reason, size, "Can't start the device thread: %s.", strerror(-error));
@@ -185,6 +198,10 @@ static int start_all(const struct options *options, char *reason, size_t size)
     error = export_start(options->state, store_version_before(control.store) == 0, restore_is_whole());
     if (error != 0)
         log_message(LOG_LEVEL_WARNING, "export", "there will be no export of the state: %s", strerror(-error));
+    if ((error = metrics_server_start(options, reason, size)) != 0) {
+        close(listen_fd);
+        return error;
+    }
     return server_start(listen_fd, routes_handle, routes_body_limit, reason, size);
 }
 
@@ -237,6 +254,8 @@ static void stop_all(void)
     if (control.dataplane_runs)
         clean = stop_dataplane(deadline);
     apply_stop_waiting();
+    event_stream_stop();
+    metrics_server_stop();
     // Of what hangs, requests may be left unanswered, which libmicrohttpd can't stop with.
     if (clean)
         server_stop(deadline);
@@ -246,6 +265,9 @@ static void stop_all(void)
         trail_stop();
         export_stop();
     }
+    event_tap_stop();
+    event_state_stop();
+    event_log_stop();
     store_close(control.store);
     pidfile_release();
     if (!clean)

@@ -335,6 +335,16 @@ const struct object *model_next(const struct object *object)
     return RB_NEXT(object_tree, NULL, (struct object *)object);
 }
 
+const struct object *model_after(const struct model *model, enum object_kind kind, const char *network,
+                                 const char *name)
+{
+    struct object_tree *tree = (struct object_tree *)&model->objects[kind];
+    struct object probe;
+    init_probe(&probe, network, name);
+    const struct object *object = RB_NFIND(object_tree, tree, &probe);
+    return object != NULL && compare_objects(object, &probe) == 0 ? model_next(object) : object;
+}
+
 const struct object *model_prev(const struct object *object)
 {
     return RB_PREV(object_tree, NULL, (struct object *)object);

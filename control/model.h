@@ -215,6 +215,9 @@ const struct object *model_first(const struct model *model, enum object_kind kin
 // (model_next_in does). NULL at the end.
 const struct object *model_next(const struct object *object);
 const struct object *model_next_in(const struct object *object);
+// What comes after a name in that order, whether or not there is an object of it; network is "" for networks and vifs.
+const struct object *model_after(const struct model *model, enum object_kind kind, const char *network,
+                                 const char *name);
 const struct object *model_prev(const struct object *object);
 
 // How many there are in all; in one network (O(count)); of one kind of vif.

@@ -3,6 +3,8 @@
 
 #include "conf_request.h"
 #include "config.h"
+#include "event_stream.h"
+#include "metrics.h"
 #include "parameters.h"
 #include "patchbay/errors.h"
 #include "read.h"
@@ -37,6 +39,8 @@ static const struct described {
     {conf_read_key, NULL, "ConfKey", NULL},
     {conf_write_key, "ConfKeyPut", "ConfKey", NULL},
     {trail_read, NULL, "AuditList", NULL},
+    {event_stream_get, NULL, "", "application/x-ndjson"},
+    {metrics_get, NULL, "", "text/plain"},
 };
 
 static const char *const nouns[OBJECT_KIND_COUNT] = {"Network", "Vif", "Port", "Wire"};

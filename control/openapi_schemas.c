@@ -63,8 +63,9 @@ static const struct shape {
     {"Operation", "method:PUT|PATCH|DELETE path:string body?:any if_match?:string? if_none_match?:string?"},
     {"TransactionDone", "generation:integer dry_run:boolean created:integer changed:integer deleted:integer "
                         "same:integer results:[created|changed|deleted|same]"},
-    {"Config", "generation:integer instance:uuid networks:[NetworkConfig] vifs:[VifConfig] ports:[PortConfig] "
-               "wires:[WireConfig]"},
+    {"Config",
+     "generation:integer instance:uuid seq:integer networks:[NetworkConfig] vifs:[VifConfig] ports:[PortConfig] "
+     "wires:[WireConfig]"},
     {"ConfigPut", "generation?:any instance?:any seq?:any networks:[any] vifs:[any] ports:[any] wires:[any]"},
     {"ConfigDone", "generation:integer dry_run:boolean created:integer changed:integer deleted:integer same:integer "
                    "changes:[PlanStep]"},

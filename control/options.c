@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include "log.h"
+#include "metrics_server.h"
 #include "patchbay/limits.h"
 
 #include <ctype.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 // Takes the value of one option. Returns NULL, or what is wrong with it.
@@ -157,6 +159,32 @@ static const char *set_pidfile(struct options *options, const char *value)
     return set_path(&options->pidfile, value);
 }
 
+static const char *set_metrics_socket(struct options *options, const char *value)
+{
+    if (strlen(value) > LIMIT_SOCKET_PATH_LEN)
+        return "is too long: a socket's path has at most 107 bytes";
+    return set_path(&options->metrics_socket, value);
+}
+
+static const char *set_metrics_socket_mode(struct options *options, const char *value)
+{
+    return set_mode(&options->metrics_socket_mode, value);
+}
+
+static const char *set_metrics_socket_group(struct options *options, const char *value)
+{
+    return set_text(&options->metrics_socket_group, value);
+}
+
+static const char *set_metrics_listen(struct options *options, const char *value)
+{
+    struct sockaddr_storage address;
+    unsigned size;
+
+    options->metrics_listen = value;
+    return metrics_server_parse(value, &address, &size);
+}
+
 static const char *set_log_level(struct options *options, const char *value)
 {
     return log_level_parse(value, &options->log_level) != 0 ? "must be error, warning, notice, info or debug" : NULL;
@@ -188,6 +216,11 @@ static const struct option_row {
     {"vhost-mode", "MODE", set_vhost_mode, "permissions of vhost-server sockets (0660)"},
     {"state", "FILE|:memory:", set_state, "where the configuration is kept (/var/lib/patchbay/state.db)"},
     {"pidfile", "FILE", set_pidfile, "held while running (patchbayd.pid beside the socket)"},
+    {"metrics-socket", "PATH", set_metrics_socket, "a socket of its own for /metrics, and nothing else (none)"},
+    {"metrics-socket-mode", "MODE", set_metrics_socket_mode, "its permissions (0660)"},
+    {"metrics-socket-group", "GROUP", set_metrics_socket_group, "its group (the daemon's own)"},
+    {"metrics-listen", "[ADDR:]PORT", set_metrics_listen,
+     "/metrics over TCP, of 127.0.0.1 if no address is given (none)"},
     {"log-level", "LEVEL", set_log_level, "error, warning, notice, info or debug (info)"},
     {"check", NULL, set_check, "say what a start would do with the state, touch nothing, and exit"},
     {"help", NULL, NULL, "print this and exit"},
@@ -225,6 +258,7 @@ static void set_defaults(struct options *options)
         .hugepages_mb = HUGEPAGES_AUTO,
         .vhost_dir = "/run/patchbay-vhost",
         .vhost_mode = 0660,
+        .metrics_socket_mode = 0660,
         .state = "/var/lib/patchbay/state.db",
         .log_level = LOG_LEVEL_INFO,
     };

@@ -23,7 +23,11 @@ struct options {
     const char *vhost_group; // NULL: ours
     mode_t vhost_mode;
     const char *state;
-    const char *pidfile; // NULL: beside the socket
+    const char *pidfile;        // NULL: beside the socket
+    const char *metrics_socket; // NULL: none
+    mode_t metrics_socket_mode;
+    const char *metrics_socket_group; // NULL: ours
+    const char *metrics_listen;       // NULL: none
     enum log_level log_level;
     bool check;                  // only say what a start would do with the state
     const char *const *eal_args; // what stands after "--"

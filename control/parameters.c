@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum value { VALUE_FLAG, VALUE_NUMBER, VALUE_NAME };
+enum value { VALUE_FLAG, VALUE_NUMBER, VALUE_NAME, VALUE_SEQ, VALUE_UUID };
 
 static const struct row {
     const char *name;
@@ -26,6 +26,9 @@ static const struct row {
     {"drain_ms", PARAMETER_DRAIN_MS, VALUE_NUMBER, 0, LIMIT_DRAIN_MS, offsetof(struct parameters, options.drain_ms)},
     {"wait", PARAMETER_WAIT, VALUE_NUMBER, 0, PARAMETER_WAIT_MAX, offsetof(struct parameters, options.wait_seconds)},
     {"dry_run", PARAMETER_DRY_RUN, VALUE_FLAG, 0, 1, offsetof(struct parameters, dry_run)},
+    {"since", PARAMETER_SINCE, VALUE_SEQ, 0, 0, offsetof(struct parameters, since)},
+    {"instance", PARAMETER_INSTANCE, VALUE_UUID, 0, 0, offsetof(struct parameters, instance)},
+    {"detail", PARAMETER_DETAIL, VALUE_FLAG, 0, 1, offsetof(struct parameters, detail)},
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };
@@ -88,6 +91,20 @@ static int set_value(const struct row *row, const char *value, struct parameters
             return error_set(error, PATCHBAY_ERROR_BAD_VALUE, row->name,
                              "The parameter %s takes a name: " NAMES_RULE ".", row->name);
         strlcpy(field, value, LIMIT_NAME_LEN + 1);
+        return 0;
+    case VALUE_SEQ:
+        // Eighteen digits fit any 64-bit number, and no counter of events comes near.
+        if (value[0] == '\0' || strspn(value, "0123456789") != strlen(value) || strlen(value) > 18)
+            return error_set(error, PATCHBAY_ERROR_BAD_VALUE, row->name,
+                             "The parameter %s takes the number (seq) of an event.", row->name);
+        *(uint64_t *)field = strtoull(value, NULL, 10);
+        parameters->has_since = true;
+        return 0;
+    case VALUE_UUID:
+        if (strlen(value) != 36 || strspn(value, "0123456789abcdefABCDEF-") != 36)
+            return error_set(error, PATCHBAY_ERROR_BAD_VALUE, row->name,
+                             "The parameter %s takes a UUID, as GET /v1/version shows it.", row->name);
+        strlcpy(field, value, 37);
         return 0;
     }
     return 0;
@@ -152,6 +169,8 @@ json_t *parameters_describe(size_t index, unsigned allowed)
     else if (row->value == VALUE_NUMBER)
         schema = json_pack("{ss sI sI}", "type", "integer", "minimum", (json_int_t)row->min, "maximum",
                            (json_int_t)row->max);
+    else if (row->value == VALUE_SEQ)
+        schema = json_pack("{ss si}", "type", "integer", "minimum", 0);
     else
         schema = json_pack("{ss}", "type", "string");
     return json_pack("{ss ss so}", "name", row->name, "in", "query", "schema", schema);

@@ -19,11 +19,15 @@ enum parameter_set {
     PARAMETER_DRAIN_MS = 1 << 6,
     PARAMETER_WAIT = 1 << 7,
     PARAMETER_DRY_RUN = 1 << 8,
+    PARAMETER_SINCE = 1 << 16,
+    PARAMETER_INSTANCE = 1 << 17,
+    PARAMETER_DETAIL = 1 << 18,
 
     PARAMETERS_LIST = PARAMETER_LIMIT | PARAMETER_AFTER,
     PARAMETERS_DRAIN = PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS | PARAMETER_WAIT,
     PARAMETERS_TRANSACTION = PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS | PARAMETER_DRY_RUN,
     PARAMETERS_CONFIG = PARAMETERS_TRANSACTION | PARAMETER_FORCE | PARAMETER_WHEN_READY,
+    PARAMETERS_EVENTS = PARAMETER_SINCE | PARAMETER_INSTANCE,
     PARAMETERS_TEE = PARAMETER_FORCE | PARAMETER_WHEN_READY | PARAMETERS_DRAIN,
 };
 
@@ -34,6 +38,10 @@ struct parameters {
     char after[LIMIT_NAME_LEN + 1]; // "": from the start
     bool dry_run;
     struct command_options options;
+    bool has_since;
+    uint64_t since;    // number of an event
+    char instance[37]; // of which run of the daemon; "": not given
+    bool detail;
 };
 
 // Returns 0, or -EINVAL with the error: a parameter that the route doesn't

@@ -180,6 +180,7 @@ static void take_batch(struct command *command, struct model_change *change, str
         timer_cancel(&command->timeout);
         command->changed = change->record_count > mark.record_count;
         command->step_generation = change->generation;
+        command->record_end = change->record_count;
         TAILQ_REMOVE(&queue, command, entry);
         TAILQ_INSERT_TAIL(group, command, entry);
     }
@@ -221,6 +222,7 @@ static void take(struct command *command, struct model_change *change, struct co
             command->device = NULL;
         }
     }
+    command->record_end = change->record_count;
     TAILQ_REMOVE(&queue, command, entry);
     TAILQ_INSERT_TAIL(group, command, entry);
 }

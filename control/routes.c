@@ -3,6 +3,8 @@
 
 #include "conf_request.h"
 #include "config.h"
+#include "event_stream.h"
+#include "metrics.h"
 #include "names.h"
 #include "read.h"
 #include "stats.h"
@@ -22,6 +24,9 @@ const struct route routes[] = {
     {"GET", "/v1/version", read_version, 0, 0, true, "versions of daemon, API, DPDK and state"},
     {"GET", "/v1/stats", stats_host, 0, 0, true, "workers, generation, counts of objects"},
     {"GET", "/v1/audit", trail_read, 0, PARAMETERS_LIST, true, "who changed what, and when"},
+    {"GET", "/v1/events", event_stream_get, 0, PARAMETERS_EVENTS, true, "what happens, a line of JSON each"},
+
+    {"GET", "/metrics", metrics_get, 0, PARAMETER_DETAIL, true, "all counters, for Prometheus"},
 
     {"GET", "/v1/vifs", read_list, OBJECT_VIF, PARAMETERS_LIST, true, "all vifs"},
     {"GET", "/v1/vifs/{vif}", read_object, OBJECT_VIF, 0, true, "one vif"},

@@ -6,6 +6,7 @@
 
 #include "server.h"
 
+#include "acceptor.h"
 #include "log.h"
 #include "loop.h"
 #include "patchbay/limits.h"
@@ -31,12 +32,15 @@ enum {
 // requests plus time for one to arrive.
 #define ARRIVAL_NS (2 * (uint64_t)LIMIT_REQUEST_SECONDS * 1000000000)
 #define SENDING_NS (60 * (uint64_t)1000000000)
+// A reader of a stream that takes nothing for so long isn't one any more.
+#define STREAM_STALL_NS (30 * (uint64_t)1000000000)
 
 // A connection.
 struct client {
     struct peer peer;
     bool admitted;
     int fd;
+    bool stream; // has a place of its own
     struct timer deadline;
 };
 
@@ -47,6 +51,7 @@ static size_t (*find_body_limit)(const char *method, const char *path);
 // Memory of bodies above LIMIT_REQUEST_BYTES, of all clients; see LIMIT_LARGE_TOTAL_BYTES.
 static size_t large_bytes;
 static bool connections_changed;
+static struct acceptor acceptor; // counts all but streams
 static bool resumed;
 
 // ---- answers ----
@@ -97,6 +102,23 @@ void exchange_answer_slices(struct exchange *exchange, struct slices *slices)
     exchange->status = 200;
 }
 
+void exchange_answer_stream(struct exchange *exchange, struct slices *slices, const char *type)
+{
+    exchange->slices = slices;
+    exchange->status = 200;
+    exchange->type = type;
+    exchange->stream = true;
+}
+
+void exchange_wake(struct exchange *exchange)
+{
+    if (!exchange->paused)
+        return;
+    exchange->paused = false;
+    resumed = true;
+    MHD_resume_connection(exchange->connection);
+}
+
 void exchange_fail(struct exchange *exchange, const struct error *error)
 {
     exchange_answer(exchange, (unsigned)error_http_status(error->code), request_encode_error(error), 0);
@@ -138,6 +160,14 @@ void exchange_each_parameter(const struct exchange *exchange,
 
 // ---- sending ----
 
+static void miss_deadline(void *arg)
+{
+    const struct client *client = arg;
+
+    // libmicrohttpd sees the end of the stream and closes.
+    shutdown(client->fd, SHUT_RDWR);
+}
+
 static ssize_t read_slices(void *cls, uint64_t position, char *buffer, size_t size)
 {
     struct exchange *exchange = cls;
@@ -147,6 +177,15 @@ static ssize_t read_slices(void *cls, uint64_t position, char *buffer, size_t si
         exchange->slice = exchange->sliced->next(exchange->sliced, &exchange->slice_size);
     if (exchange->slice == NULL)
         return MHD_CONTENT_READER_END_OF_STREAM;
+    if (exchange->stream && exchange->slice_size == 0) {
+        // All is sent, and the socket took it.
+        timer_cancel(&exchange->client->deadline);
+        exchange->paused = true;
+        MHD_suspend_connection(exchange->connection);
+        return 0;
+    }
+    if (exchange->stream)
+        timer_arm(&exchange->client->deadline, clock_now() + STREAM_STALL_NS, miss_deadline, exchange->client);
     if (size > exchange->slice_size)
         size = exchange->slice_size;
     memcpy(buffer, exchange->slice, size);
@@ -189,12 +228,15 @@ static struct MHD_Response *make_response(struct exchange *exchange)
     return response;
 }
 
-static void miss_deadline(void *arg)
+// Makes room for another client. libmicrohttpd's own limit of idle time would
+// take a reader that is behind for one that is gone; the deadline tells them apart.
+static void become_stream(struct exchange *exchange)
 {
-    const struct client *client = arg;
-
-    // libmicrohttpd sees the end of the stream and closes.
-    shutdown(client->fd, SHUT_RDWR);
+    MHD_set_connection_option(exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
+    if (exchange->client->stream)
+        return;
+    exchange->client->stream = true;
+    acceptor_left(&acceptor);
 }
 
 static enum MHD_Result send_answer(struct exchange *exchange)
@@ -204,12 +246,15 @@ static enum MHD_Result send_answer(struct exchange *exchange)
 
     if (response == NULL)
         return MHD_NO;
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                            exchange->type != NULL ? exchange->type : "application/json");
     if (exchange->etag[0] != '\0')
         MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, exchange->etag);
     if (exchange->allow[0] != '\0')
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, exchange->allow);
     timer_arm(&exchange->client->deadline, clock_now() + SENDING_NS, miss_deadline, exchange->client);
+    if (exchange->stream)
+        become_stream(exchange);
     result = MHD_queue_response(exchange->connection, exchange->status, response);
     MHD_destroy_response(response);
     return result;
@@ -421,6 +466,8 @@ static void notice_connection(void *cls, struct MHD_Connection *connection, void
             timer_cancel(&client->deadline);
             if (client->admitted)
                 access_leave(client->peer.uid);
+            if (!client->stream)
+                acceptor_left(&acceptor);
         }
         free(client);
         *context = NULL;
@@ -441,6 +488,7 @@ static void notice_connection(void *cls, struct MHD_Connection *connection, void
     if (!client->admitted)
         turn_away(client->fd);
     timer_arm(&client->deadline, clock_now() + ARRIVAL_NS, miss_deadline, client);
+    acceptor_came(&acceptor);
     *context = client;
 }
 
@@ -494,6 +542,14 @@ static void nothing_to_do(void *arg)
     (void)arg;
 }
 
+static void take_connection(int fd)
+{
+    const struct sockaddr nobody = {.sa_family = AF_UNIX};
+
+    // Closes the descriptor if it can't take it.
+    MHD_add_connection(http, fd, &nobody, sizeof(nobody.sa_family));
+}
+
 int server_start(int listen_fd, void (*handle)(struct exchange *exchange),
                  size_t (*body_limit)(const char *method, const char *path), char *reason, size_t reason_size)
 {
@@ -502,13 +558,13 @@ int server_start(int listen_fd, void (*handle)(struct exchange *exchange),
 
     handle_exchange = handle;
     find_body_limit = body_limit;
-    http = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, receive, NULL,
-                            MHD_OPTION_EXTERNAL_LOGGER, log_http, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)LIMIT_CLIENTS, MHD_OPTION_CONNECTION_TIMEOUT,
-                            (unsigned)LIMIT_REQUEST_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            (size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, complete, NULL,
-                            MHD_OPTION_NOTIFY_CONNECTION, notice_connection, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-                            unescape, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+    http = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, receive,
+        NULL, MHD_OPTION_EXTERNAL_LOGGER, log_http, NULL, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(LIMIT_CLIENTS + LIMIT_STREAMS), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)LIMIT_REQUEST_SECONDS,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, complete, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, notice_connection, NULL, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     info = http != NULL ? MHD_get_daemon_info(http, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (info == NULL || info->epoll_fd < 0) {
         snprintf(reason, reason_size, "The HTTP server (libmicrohttpd) can't start: %s.", strerror(errno));
@@ -516,6 +572,8 @@ int server_start(int listen_fd, void (*handle)(struct exchange *exchange),
     }
     http_watcher = (struct watcher){.fd = info->epoll_fd, .ready = nothing_to_do};
     error = loop_watch(&http_watcher);
+    if (error == 0)
+        error = acceptor_start(&acceptor, listen_fd, LIMIT_CLIENTS, take_connection);
     if (error != 0)
         snprintf(reason, reason_size, "The HTTP server's descriptor can't be watched: %s.", strerror(-error));
     return error;
@@ -551,13 +609,10 @@ uint64_t server_deadline(void)
 void server_stop(uint64_t deadline)
 {
     const union MHD_DaemonInfo *info;
-    int fd;
 
     if (http == NULL)
         return;
-    fd = MHD_quiesce_daemon(http);
-    if (fd >= 0)
-        close(fd);
+    acceptor_stop(&acceptor);
     do {
         server_run();
         info = MHD_get_daemon_info(http, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);

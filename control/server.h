@@ -27,7 +27,8 @@ struct peer {
 
 // Renders a long answer piece by piece, so that other clients are served in between.
 struct slices {
-    // Returns the next piece, whose memory is the callee's until the next call; NULL at the end.
+    // Returns the next piece, whose memory is the callee's until the next call; NULL at the end. A stream may return an
+    // empty piece: there will be more, after exchange_wake.
     const char *(*next)(struct slices *slices, size_t *size);
     void (*destroy)(struct slices *slices);
 };
@@ -46,16 +47,19 @@ struct exchange {
     char *answer;
     size_t answer_size;
     struct slices *slices;
-    char etag[24];  // "": none
-    char allow[48]; // of 405; "": none
+    char etag[24];    // "": none
+    char allow[48];   // of 405; "": none
+    const char *type; // of the content; NULL: JSON. Static
 
     // The server's own.
     struct MHD_Connection *connection;
     struct client *client;
-    size_t body_room; // allocated
-    bool arrived;     // the request is whole
-    bool suspended;
+    size_t body_room;  // allocated
+    bool arrived;      // the request is whole
     size_t body_limit; // bytes
+    bool suspended;    // until it is answered
+    bool stream;
+    bool paused; // a stream that has nothing to send for now
     bool too_large;
     bool crowded;          // there are too many large bodies already
     struct slices *sliced; // being sent
@@ -83,6 +87,11 @@ void exchange_answer(struct exchange *exchange, unsigned status, json_t *body, u
 void exchange_answer_text(struct exchange *exchange, unsigned status, char *text, size_t size, uint64_t etag);
 void exchange_set_etag(struct exchange *exchange, uint64_t etag);
 void exchange_answer_slices(struct exchange *exchange, struct slices *slices);
+// An answer that goes on for as long as both sides like; it isn't one of the LIMIT_CLIENTS any more. The type of its
+// content is a static string.
+void exchange_answer_stream(struct exchange *exchange, struct slices *slices, const char *type);
+// A stream's next piece is there.
+void exchange_wake(struct exchange *exchange);
 void exchange_fail(struct exchange *exchange, const struct error *error);
 
 // A parameter of the query, NULL if it wasn't given; "" if it has no value.

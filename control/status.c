@@ -4,6 +4,7 @@
 #include "compile.h"
 #include "control.h"
 #include "devices.h"
+#include "event_state.h"
 #include "live.h"
 #include "loop.h"
 
@@ -79,6 +80,7 @@ static void forget(const char *uid)
 {
     struct seen key, *seen;
 
+    event_state_forget(uid);
     memcpy(key.uid, uid, sizeof(key.uid));
     seen = RB_FIND(seen_tree, &seen_tree, &key);
     if (seen == NULL)
@@ -287,9 +289,21 @@ void status_refresh_wire(const struct wire *wire)
 {
     struct status status;
 
-    status_of_wire(wire, &status);
-    for (size_t i = 0; i < wire->tee_count; i++)
+    // The cause goes first: a bump, then the wire that it cuts.
+    for (size_t i = 0; i < wire->tee_count; i++) {
         status_of_tee(&wire->tees[i], &status);
+        event_state_tee(wire, &wire->tees[i], &status);
+    }
+    status_of_wire(wire, &status);
+    event_state_wire(wire, &status);
+}
+
+void status_refresh_vif_alone(const struct vif *vif)
+{
+    struct status status;
+
+    status_of_vif(vif, &status);
+    event_state_vif(vif, &status);
 }
 
 void status_refresh_port(const struct port *port)
@@ -302,8 +316,11 @@ void status_refresh_port(const struct port *port)
 void status_refresh_vif(const char *vif)
 {
     struct wire_list wires = {0};
+    const struct vif *object = model_find_vif(control.model, vif);
     const struct use *use;
 
+    if (object != NULL)
+        status_refresh_vif_alone(object);
     for (use = model_first_use(control.model, OBJECT_VIF, "", vif); use != NULL; use = model_next_use(use))
         status_refresh_port((const struct port *)use->user);
     if (compile_wires_of_vif(control.model, vif, &wires) == 0) {

@@ -35,8 +35,10 @@ bool status_vif_is_up(void *context, const struct vif *vif);
 // Are both arms of the T up?
 bool status_arms_up(const struct tee *tee);
 
-// Looks again, so that `since` is right: one wire with its Ts, one port, all that stands on a vif.
+// Looks again, so that `since` is right and events are told: one wire with its Ts, one vif, one port, all that stands
+// on a vif (and it).
 void status_refresh_wire(const struct wire *wire);
+void status_refresh_vif_alone(const struct vif *vif);
 void status_refresh_port(const struct port *port);
 void status_refresh_vif(const char *vif);
 

@@ -43,6 +43,14 @@ struct tee_sum {
     uint64_t late;
 };
 
+// Whether a tap's monitor keeps up; event_tap.c's own.
+struct tap_watch {
+    uint64_t lost;        // when it was looked at last
+    uint64_t lost_before; // when the overload began
+    unsigned quiet;       // rounds without loss
+    bool overloaded;
+};
+
 struct tee_total {
     TAILQ_ENTRY(tee_total) entry;
     char uid[37];
@@ -50,6 +58,7 @@ struct tee_total {
     struct tee_sum base, shown;
     // The sums when it last became a bump: what went in and came out before doesn't count as unreturned.
     uint64_t into_before, out_before;
+    struct tap_watch watch;
 };
 
 struct totals {

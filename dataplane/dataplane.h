@@ -146,6 +146,15 @@ bool vif_read_count(vif_slot slot, struct vif_count *count);
 // Any thread: calls each(arg, name, value) for every extended statistic of the vif's driver; name is the driver's own.
 // Returns false for an empty slot, or a driver without any.
 bool vif_each_statistic(vif_slot slot, void (*each)(void *arg, const char *name, uint64_t value), void *arg);
+struct vif_queue_count {
+    struct frame_count received;
+    struct frame_count transmitted;
+    uint64_t notified;
+};
+
+// Any thread: what one pair of queues has of the vif's counters. Returns false beyond the last one, or for an empty
+// slot.
+bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count);
 
 // ---- legs ----
 

@@ -292,3 +292,23 @@ bool vif_read_count(vif_slot slot, struct vif_count *count)
     pthread_mutex_unlock(&slots_lock);
     return vif != NULL;
 }
+
+bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count)
+{
+    struct vif *vif;
+    bool there;
+
+    memset(count, 0, sizeof(*count));
+    pthread_mutex_lock(&slots_lock);
+    vif = slot < LIMIT_VIFS ? slots[slot] : NULL;
+    there = vif != NULL && queue < vif->queue_count;
+    if (there) {
+        count->received.frames = counter_read(&vif->rxq[queue].frames);
+        count->received.bytes = counter_read(&vif->rxq[queue].bytes);
+        count->transmitted.frames = counter_read(&vif->txq[queue].frames);
+        count->transmitted.bytes = counter_read(&vif->txq[queue].bytes);
+        count->notified = counter_read(&vif->txq[queue].notified);
+    }
+    pthread_mutex_unlock(&slots_lock);
+    return there;
+}

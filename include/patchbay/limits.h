@@ -55,11 +55,14 @@ enum patchbay_limit {
     LIMIT_OPERATIONS = 20000,           // a transaction
     LIMIT_REQUEST_DEPTH = 16,
     LIMIT_CLIENTS = 64,
-    LIMIT_CLIENTS_OTHERS = 48,  // of these, for users that are neither root nor the daemon's own
-    LIMIT_CLIENTS_USER = 32,    // of these, for one of them
-    LIMIT_REQUEST_SECONDS = 10, // for a request to arrive, and for a device to be made
-    LIMIT_LIST = 1000,          // objects a page
-    LIMIT_AUDIT_ROWS = 10000,   // of the audit trail; then the oldest go
+    LIMIT_CLIENTS_OTHERS = 48,    // of these, for users that are neither root nor the daemon's own
+    LIMIT_CLIENTS_USER = 32,      // of these, for one of them
+    LIMIT_STREAMS = 16,           // of events, beside those clients
+    LIMIT_EVENTS = 32768,         // that are kept for clients that come back
+    LIMIT_EVENT_BYTES = 16 << 20, // of all of them together
+    LIMIT_REQUEST_SECONDS = 10,   // for a request to arrive, and for a device to be made
+    LIMIT_LIST = 1000,            // objects a page
+    LIMIT_AUDIT_ROWS = 10000,     // of the audit trail; then the oldest go
 
     // Times, in milliseconds.
     DEFAULT_STALL_MS = 100,

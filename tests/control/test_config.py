@@ -45,7 +45,7 @@ class Config(DaemonTest):
         self.make_some()
         answer = self.d.get("/v1/config")
         config = answer.json
-        self.assertEqual(list(config), ["generation", "instance", *KINDS])
+        self.assertEqual(list(config), ["generation", "instance", "seq", *KINDS])
         self.assertEqual(answer.etag, f'"{self.d.generation()}"')
         self.assertEqual(config["instance"], self.d.get("/v1/version").json["instance"])
         self.assertEqual([(p["network"], p["name"]) for p in config["ports"]],

@@ -16,6 +16,8 @@ class Routes(DaemonTest):
         self.check(d.get("/v1/version"), 200)
         self.check(d.get("/v1/stats"), 200)
         self.check(d.get("/v1/audit?limit=1"), 200)
+        self.check(d.get("/metrics"), 200)
+        self.check(d.ask("HEAD", "/v1/events"), 200)
         self.check(d.put("/v1/networks/n", {"labels": {"a": "b"}}), 201)
         d.plug("a", "b", "t", "in", "out")
         self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)

@@ -8,6 +8,7 @@
 //   send VIF VLAN COUNT LEN   frames arrive at a vif (VLAN 0: untagged) and
 //                             go the way that the current table says
 //   publish-wait MICROSECONDS how long workers stay in an old table
+//   full VIF on|off           whether it has room for taps' copies
 //   fail on|off               whether targets with "fail:" fail
 //   stuck on|off              whether the worker hangs
 //   vif VIF                   its counters
@@ -45,7 +46,9 @@ static bool is_up(vif_slot slot)
 static void tap(struct step_count *step, vif_slot slot, uint64_t frames, uint64_t len)
 {
     step->tap.offered += frames;
-    if (slot != VIF_SLOT_NONE && is_up(slot)) {
+    if (slot != VIF_SLOT_NONE && fake.vifs[slot].full) {
+        step->tap.dropped[TAP_DROP_RING_FULL] += frames;
+    } else if (slot != VIF_SLOT_NONE && is_up(slot)) {
         add(&step->tap.copied, frames, len);
         add(&fake.vifs[slot].count.transmitted, frames, len);
     } else {
@@ -121,6 +124,7 @@ static void send_frames(struct fake_vif *vif, uint16_t vlan, uint64_t frames, ui
         return;
     }
     add(&vif->count.received, frames, len);
+    fake.frames += frames;
     if (entry == NULL)
         vif->count.discarded[wired ? VIF_DISCARD_UNKNOWN_VLAN : VIF_DISCARD_UNWIRED] += frames;
     else if (entry->monitor)
@@ -178,6 +182,8 @@ static void run_command(char *line, char *answer, size_t size)
         send_frames(vif, (uint16_t)vlan, frames, len, answer, size);
     else if (sscanf(line, "publish-wait %llu", &wait) == 1)
         fake.publish_wait_ns = wait * 1000;
+    else if (sscanf(line, "full %63s %63s", name, word) == 2 && vif != NULL)
+        vif->full = strcmp(word, "on") == 0;
     else if (sscanf(line, "fail %63s", word) == 1)
         fake.fail_on = strcmp(word, "on") == 0;
     else if (sscanf(line, "stuck %63s", word) == 1)

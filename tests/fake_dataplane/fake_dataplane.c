@@ -482,6 +482,18 @@ bool publish_done(uint64_t token)
 
 // ---- workers ----
 
+bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count)
+{
+    struct vif_count whole;
+
+    memset(count, 0, sizeof(*count));
+    if (queue > 0 || !vif_read_count(slot, &whole))
+        return false;
+    count->received = whole.received;
+    count->transmitted = whole.transmitted;
+    return true;
+}
+
 unsigned worker_count(void)
 {
     return 1;
@@ -495,6 +507,7 @@ bool worker_read(unsigned worker, struct worker_count *count)
     pthread_mutex_lock(&fake_lock);
     count->core = 1;
     count->loops = fake.loops;
+    count->frames = fake.frames;
     count->sampled_loops = 3;
     for (unsigned i = 0; i < WORKER_STAGE_COUNT; i++)
         count->stages[i] = (struct stage_count){.cycles = 100 + i, .frames = i};

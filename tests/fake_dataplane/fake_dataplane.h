@@ -17,6 +17,7 @@ struct fake_vif {
     uint64_t seen; // the build that met it last
     bool current;  // the current table polls it
     bool polled;   // workers may have a table that polls it
+    bool full;     // as a monitor: it has no room
     char name[LIMIT_NAME_LEN + 1];
     struct vif_state state;
     struct vif_count count;
@@ -50,9 +51,10 @@ struct fake {
     struct wire_table *retired;
     uint64_t token;
     uint64_t publish_wait_ns;
-    bool fail_on;   // targets with "fail:" in them fail
-    uint64_t loops; // of its worker
-    bool stuck;     // its worker hangs
+    uint64_t frames; // that were sent
+    bool fail_on;    // targets with "fail:" in them fail
+    uint64_t loops;  // of its worker
+    bool stuck;      // its worker hangs
     void (*log)(enum log_level level, const char *component, const char *message);
 };
 

@@ -166,6 +166,63 @@ int client_send(struct client *client, const char *method, const char *path, con
     return code;
 }
 
+// ---- answers without end ----
+
+struct follow {
+    CURL *curl;
+    struct answer rest; // of the last line, or of a refusal
+    bool (*take)(void *context, const char *line);
+    void *context;
+    bool stopped; // by take
+};
+
+static size_t follow_answer(char *bytes, size_t unit, size_t count, void *context)
+{
+    struct follow *follow = context;
+    long status = 0;
+    char *line, *end;
+    size_t taken = take_answer(bytes, unit, count, &follow->rest);
+    curl_easy_getinfo(follow->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (taken == 0 || status != 200)
+        return taken;
+    follow->rest.bytes[follow->rest.size] = '\0';
+    for (line = follow->rest.bytes; !follow->stopped && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        *end = '\0';
+        follow->stopped = !follow->take(follow->context, line);
+    }
+    follow->rest.size -= (size_t)(line - follow->rest.bytes);
+    memmove(follow->rest.bytes, line, follow->rest.size);
+    return follow->stopped ? 0 : taken;
+}
+
+int client_follow(struct client *client, const char *path, unsigned silence_s,
+                  bool (*take)(void *context, const char *line), void *context, struct reply *reply)
+{
+    client_clear(reply);
+    struct follow follow = {.curl = open_curl(client), .take = take, .context = context};
+    char problem[CURL_ERROR_SIZE] = "";
+    curl_easy_setopt(follow.curl, CURLOPT_URL, text_format("http://localhost%s", path));
+    curl_easy_setopt(follow.curl, CURLOPT_TIMEOUT_MS, 0L);
+    curl_easy_setopt(follow.curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(follow.curl, CURLOPT_LOW_SPEED_TIME, (long)silence_s);
+    curl_easy_setopt(follow.curl, CURLOPT_ERRORBUFFER, problem);
+    curl_easy_setopt(follow.curl, CURLOPT_WRITEFUNCTION, follow_answer);
+    curl_easy_setopt(follow.curl, CURLOPT_WRITEDATA, &follow);
+    CURLcode outcome = curl_easy_perform(follow.curl);
+    int code = EXIT_DONE;
+    if (outcome != CURLE_OK && !follow.stopped) {
+        if (!client->quiet)
+            client_explain_unreached(client, *problem != '\0' ? problem : curl_easy_strerror(outcome));
+        code = EXIT_UNREACHED;
+    } else {
+        curl_easy_getinfo(follow.curl, CURLINFO_RESPONSE_CODE, &reply->status);
+        if (reply->status != 200)
+            code = decode_answer(client, &follow.rest, path, reply);
+    }
+    free(follow.rest.bytes);
+    return code;
+}
+
 int client_do(struct client *client, const char *method, const char *path, const json_t *body, unsigned flags,
               struct reply *reply)
 {

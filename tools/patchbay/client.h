@@ -65,6 +65,12 @@ int client_do(struct client *client, const char *method, const char *path, const
 // whole as one page ({"items", "next": null, "generation"}); page may be NULL.
 int client_list(struct client *client, const char *path, json_t **items, json_t **page);
 
+// Sends a GET whose answer has no end, and calls take(context, line) for each line (without its newline) as it comes,
+// until that returns false, the daemon ends the answer, or nothing came for `silence_s` seconds. Returns EXIT_DONE, or
+// EXIT_UNREACHED when there was no answer, or it broke off; a refusal is in reply, with its status.
+int client_follow(struct client *client, const char *path, unsigned silence_s,
+                  bool (*take)(void *context, const char *line), void *context, struct reply *reply);
+
 // Frees a reply's body. A zeroed reply is clear.
 void client_clear(struct reply *reply);
 

@@ -133,6 +133,18 @@ static const struct option_spec audit_options[] = {
 
 #define CONF_HELP "ENTITY is host, network:NAME, port:NAME, vif:NAME or wire:NAME. "
 #define SET_HELP  "KEY= sets the default again, label.KEY=VALUE a label. Keys: "
+static const struct option_spec top_options[] = {
+    {"sort", "frames|bits|drops|name", "the wires' order (frames)", false},
+    {"interval", "SECONDS", "between two looks (1)", false},
+    {"rows", "N", "so many wires (what fits; 20 where there is no terminal; with --json all)", false},
+    {"once", NULL, "one interval, then end", false},
+    END,
+};
+static const struct option_spec events_options[] = {
+    {"since", "SEQ", "begin after this event, if the daemon still has it; INSTANCE:SEQ: of this run", false},
+    {"count", "N", "end after N events", false},
+    END,
+};
 
 static const struct option_spec apply_options[] = {
     {"file", "FILE", "what the state is to be (-: standard input); the same as -f FILE", false},
@@ -212,6 +224,15 @@ const struct command commands[] = {
      "\"instance\"}}. --cycles has the stages of a frame's path as the daemon measures them, in one of 64 loops; see "
      "docs/performance.md.",
      stats_run, false},
+    {"top", "", NULL, top_options, "watch the busiest wires and the workers",
+     "Rates of all networks' wires: frames and bits delivered, frames dropped; of the workers the share of time in "
+     "which they move frames. Redraws on a terminal, prints one table after the other elsewhere.",
+     top_run, false},
+    {"events", "", NULL, events_options, "follow what happens",
+     "Links of vifs, states of wires, bumps that fail and recover, taps that are overloaded, and who changed the "
+     "configuration; a line each, with --json the daemon's own. Goes on when patchbayd is restarted. Where events are "
+     "missing, since the daemon keeps a limited number of them and none over a restart, a line says so.",
+     events_run, false},
     {"export", "[FILE]", NULL, NULL, "write the whole desired state to a file",
      "As JSON, an object a line; without FILE on standard output. `patchbay apply` reads it.", state_export, false},
     {"apply", "", NULL, apply_options, "make the state what a file says",

@@ -66,6 +66,7 @@ _patchbay_values() {
     --after) values="$(_patchbay_names tee ls "${words[0]}")" ;;
     --on-failure) values="open closed" ;;
     --vif) values="$(_patchbay_names vif ls)" ;;
+    --sort) values="frames bits drops name" ;;
     --network) values="$(_patchbay_names network ls)" ;;
     esac
 }

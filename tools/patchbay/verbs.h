@@ -54,6 +54,8 @@ int state_apply(struct call *call);
 int show_run(struct call *call);
 int stats_run(struct call *call);
 int audit_run(struct call *call);
+int events_run(struct call *call);
+int top_run(struct call *call);
 int version_run(struct call *call);
 
 #endif

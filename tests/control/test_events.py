@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""GET /v1/events: what is told, from where on, to how many, and to whom it isn't any more."""
+
+import json
+import os
+import threading
+import time
+from typing import Any, Callable
+
+from harness import SLOW, Answer, Daemon, DaemonTest, ask, main, wait_for
+
+NET = "/v1/networks/default"
+RING = 32768  # LIMIT_EVENTS
+STREAMS = 16  # LIMIT_STREAMS
+
+
+class Stream:
+    """A client of the stream; reads only when asked to."""
+
+    def __init__(self, d: Any, query: str = "") -> None:
+        self.connection = d.connect(30 * SLOW)
+        self.connection.request("GET", "/v1/events" + query)
+        self.response = self.connection.getresponse()
+        if self.response.status != 200:
+            answer = Answer(self.response.status, self.response.headers, self.response.read())
+            self.connection.close()
+            raise AssertionError(f"{answer.status} {answer.body!r}")
+        self.first = self.line()
+
+    def line(self) -> Any:
+        text = self.response.readline()
+        return json.loads(text) if text else None
+
+    def next(self) -> Any:
+        """The next line that is no heartbeat."""
+        while (line := self.line()) is not None and line["type"] == "heartbeat":
+            pass
+        return line
+
+    def until(self, wanted: Callable[[Any], bool]) -> list[Any]:
+        """All events up to the first that is wanted."""
+        seen = []
+        while True:
+            line = self.next()
+            assert line is not None, seen
+            seen.append(line)
+            if wanted(line):
+                return seen
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class Events(DaemonTest):
+    def stream(self, query: str = "") -> Stream:
+        stream = Stream(self.d, query)
+        self.addCleanup(stream.close)
+        return stream
+
+    def seq(self) -> int:
+        stream = Stream(self.d)
+        stream.close()
+        return stream.first["seq"]
+
+    def wire_with_tap(self) -> None:
+        self.d.plug("a", "b", "m")
+        self.check(self.d.put(f"{NET}/wires/w", {"a": "a", "b": "b", "tees": [{"name": "t", "port": "m"}]}), 201)
+
+    def test_greeting(self) -> None:
+        stream = self.stream()
+        self.assertEqual(stream.response.headers["Content-Type"], "application/x-ndjson")
+        self.assertEqual(stream.first["type"], "heartbeat")
+        self.assertEqual(stream.first["instance"], self.d.get("/v1/version").json["instance"])
+
+    def test_configuration_and_who_changed_it(self) -> None:
+        stream = self.stream()
+        self.d.plug("a")
+        generation = self.d.generation()
+        seen = stream.until(lambda e: e["type"] == "config" and e["kind"] == "port")
+        config = [e for e in seen if e["type"] == "config"]
+        vif, port = (self.d.get(path).json for path in ("/v1/vifs/a", f"{NET}/ports/a"))
+        self.assertEqual([(e["op"], e["kind"], e["name"], e["uid"]) for e in config],
+                         [("create", "vif", "a", vif["uid"]), ("create", "port", "a", port["uid"])])
+        self.assertEqual([e["generation"] for e in config], [generation - 1, generation])
+        self.assertEqual(config[1]["by"], {"uid": os.geteuid(), "pid": os.getpid()})
+        self.assertEqual(config[1]["request"], f"PUT {NET}/ports/a")
+        self.assertEqual(config[1]["network"], "default")
+        self.assertNotIn("network", config[0])
+        self.assertEqual([e["seq"] for e in seen], list(range(stream.first["seq"] + 1, seen[-1]["seq"] + 1)))
+        self.check(self.d.patch("/v1/vifs/a", {"owner": "x"}), 200)
+        self.check(self.d.patch("/v1/vifs/a", {"owner": "x"}), 200)  # changes nothing: no event
+        self.check(self.d.delete("/v1/vifs/a?detach=1"), 200)
+        seen = stream.until(lambda e: e["type"] == "config" and e["op"] == "delete")
+        config = [e for e in seen if e["type"] == "config"]
+        self.assertEqual([(e["op"], e["kind"]) for e in config],
+                         [("change", "vif"), ("change", "port"), ("delete", "vif")])
+        self.assertEqual([e["generation"] for e in config], [generation + 1, generation + 2, generation + 2])
+
+    def test_links_wires_and_bumps(self) -> None:
+        d = self.d
+        d.plug("a", "b", "in", "out")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b", "tees": [
+            {"name": "fw", "port": "in", "out_port": "out", "mode": "bump"}]}), 201)
+        wire = d.get(f"{NET}/wires/w").json
+        self.assertEqual(wire["status"]["state"], "up")
+        stream = self.stream()
+        d.fake("link in down its appliance has died")
+        seen = stream.until(lambda e: e["type"] == "wire_state")
+        self.assertEqual([e["type"] for e in seen], ["vif_link", "bump_failed", "wire_state"])
+        link, bump, state = seen
+        self.assertEqual((link["vif"], link["state"], link["reason"], link["uid"]),
+                         ("in", "down", "its appliance has died", d.get("/v1/vifs/in").json["uid"]))
+        self.assertEqual((bump["network"], bump["wire"], bump["tee"], bump["on_failure"], bump["uid"]),
+                         ("default", "w", "fw", "closed", wire["tees"][0]["uid"]))
+        self.assertEqual((state["wire"], state["state"], state["uid"]), ("w", "down", wire["uid"]))
+        self.assertIn("its appliance has died", state["reason"])
+        d.fake("link in up")
+        seen = stream.until(lambda e: e["type"] == "wire_state")
+        self.assertEqual([e["type"] for e in seen], ["vif_link", "bump_recovered", "wire_state"])
+        self.check(d.patch(f"{NET}/wires/w", {"admin": "down"}), 200)
+        seen = stream.until(lambda e: e["type"] == "wire_state")
+        self.assertEqual([e["type"] for e in seen], ["config", "wire_state"])
+        self.assertEqual(seen[-1]["reason"], "admin is down")
+
+    def test_an_overloaded_tap(self) -> None:
+        d = self.d
+        self.wire_with_tap()
+        uid = d.get(f"{NET}/wires/w").json["tees"][0]["uid"]
+        stream = self.stream()
+        d.fake("full m on")
+        d.fake("send a 0 7 100")
+        begin = stream.until(lambda e: e["type"] == "tap_overloaded")[-1]
+        self.assertEqual((begin["phase"], begin["lost"], begin["wire"], begin["tee"], begin["uid"]),
+                         ("begin", 7, "w", "t", uid))
+        d.fake("send b 0 5 100")
+        d.fake("full m off")
+        d.fake("send a 0 3 100")
+        end = stream.until(lambda e: e["type"] == "tap_overloaded")[-1]
+        self.assertEqual((end["phase"], end["lost"], end["uid"]), ("end", 12, uid))
+
+    def test_reasons_are_escaped(self) -> None:
+        self.d.plug("a")
+        stream = self.stream()
+        self.d.fake('link a down "quoted\\" and \u00e9\u20ac')
+        event = stream.until(lambda e: e["type"] == "vif_link")[-1]
+        self.assertEqual(event["reason"], '"quoted\\" and \u00e9\u20ac')
+
+    def test_a_flapping_guest_is_not_told_of_each_time(self) -> None:
+        d = self.d
+        d.plug("a", "b")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
+        stream = self.stream()
+        began, flaps = time.monotonic(), 0
+        while time.monotonic() - began < 1:
+            d.fake(f"link a {'down' if flaps % 2 == 0 else 'up'}")
+            # Each is noticed by itself.
+            d.get("/v1/version")
+            flaps += 1
+        d.fake("link a down the end")
+        took = time.monotonic() - began
+        # Each is told after its own pause.
+        ends = {"vif_link", "wire_state"}
+        seen = stream.until(lambda e: "the end" in e["reason"] and (ends.discard(e["type"]) or not ends))
+        links = [e for e in seen if e["type"] == "vif_link"]
+        self.assertEqual(links[-1]["reason"], "the end")
+        self.assertGreater(flaps, 30)
+        self.assertLessEqual(len(links), 10 * took + 3)
+        self.assertGreaterEqual(sum(e["skipped"] for e in links), 10)
+
+    def test_since(self) -> None:
+        d = self.d
+        d.plug("a", "b", "c")
+        last = self.seq()
+        whole = self.stream("?since=0")
+        self.assertEqual((whole.first["type"], whole.first["seq"]), ("heartbeat", 0))
+        seen = whole.until(lambda e: e["seq"] == last)
+        self.assertEqual([e["seq"] for e in seen], list(range(1, last + 1)))
+        instance = seen[0]["instance"]
+        part = self.stream(f"?since={last - 2}&instance={instance}")
+        self.assertEqual(part.next(), seen[-2])
+        self.assertEqual(part.next(), seen[-1])
+        d.plug("d")
+        self.assertEqual(part.next()["seq"], last + 1)
+        for query in (f"?since={last + 1000}", f"?since={last}&instance={'0' * 8}-0000-0000-0000-000000000000",
+                      f"?instance={'0' * 8}-0000-0000-0000-000000000000"):
+            gap = self.stream(query)
+            self.assertEqual(gap.first["type"], "gap", query)
+            self.assertEqual(gap.first["seq"], self.seq())
+            self.check(d.patch("/v1/vifs/a", {"owner": query}), 200)
+            self.assertEqual(gap.next()["type"], "config")
+        for query in ("?since=", "?since=-1", "?since=1e3", "?since=9999999999999999999", "?instance=x", "?since=1&since=2"):
+            self.check(d.get("/v1/events" + query), 400)
+        self.check(d.get("/v1/events?limit=1"), 400, "UnknownField")
+
+    def test_list_then_watch(self) -> None:
+        d = self.d
+        d.plug("a", "b")
+        config = self.check(d.get("/v1/config"), 200).json
+        self.check(d.ask("POST", "/v1/transactions", {"operations": [
+            {"method": "PUT", "path": f"{NET}/wires/{name}", "body": {"a": "a", "b": "b"} if name == "w" else {}}
+            for name in ("w", "x")]}), 200)
+        stream = self.stream(f"?since={config['seq']}&instance={config['instance']}")
+        made = [e for e in stream.until(lambda e: e["type"] == "config" and e["name"] == "x") if e["type"] == "config"]
+        self.assertEqual([(e["name"], e["generation"], e["request"]) for e in made],
+                         [(name, config["generation"] + 1, "POST /v1/transactions") for name in ("w", "x")])
+
+    def test_restart_is_a_gap(self) -> None:
+        self.d.plug("a")
+        stream = self.stream()
+        before = stream.first
+        code = self.d.stop()
+        self.assertEqual(code, 0)
+        end = stream.next()
+        self.assertEqual((end["type"], end["reason"]), ("end", "stopping"))
+        self.assertIsNone(stream.line())
+        self.d.start()
+        after = self.stream(f"?since={before['seq']}&instance={before['instance']}")
+        self.assertEqual(after.first["type"], "gap")
+        self.assertNotEqual(after.first["instance"], before["instance"])
+
+    def test_overrun_cuts_the_slow_and_nobody_else(self) -> None:
+        # In memory: it isn't about the disk.
+        d = self.d = Daemon(state=":memory:")
+        self.addCleanup(d.close)
+        self.check(d.put("/v1/vifs/a", {"kind": "none"}), 201)
+        first = self.seq()
+        slow, fast = self.stream(), self.stream()
+        counted: list[int] = []
+
+        def follow() -> None:
+            while (line := fast.next()) is not None and line["seq"] < first + RING + 1900:
+                counted.append(line["seq"])
+
+        def change(worker: int) -> None:
+            client = d.connect(60)
+            for i in range(worker, RING + 2000, 8):
+                self.check(ask(client, "PATCH", "/v1/vifs/a", {"owner": f"{i:0>200}"}), 200)
+            client.close()
+
+        # What the socket of the slow one takes is far less than what is said above the ring's size.
+        threads = [threading.Thread(target=follow)] + [threading.Thread(target=change, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        # No assertEqual: to print how two such lists differ takes minutes.
+        self.assertTrue(counted == list(range(first + 1, first + RING + 1900)), (counted[:3], counted[-3:]))
+        lines = []
+        while (line := slow.line()) is not None:
+            self.assertNotEqual(line["type"], "heartbeat", "it has caught up")
+            lines.append(line)
+        lines = [slow.first, *lines]
+        self.assertEqual((lines[-1]["type"], lines[-1]["reason"]), ("end", "slow"))
+        self.assertEqual(lines[-1]["seq"], lines[-2]["seq"])  # where it can go on, if it is quick
+        told = [line["seq"] for line in lines if line["type"] == "config"]
+        self.assertTrue(told == list(range(told[0], told[0] + len(told))), told[:10])
+        self.assertLess(len(told), RING)
+        late = self.stream("?since=1")
+        self.assertEqual(late.first["type"], "gap")
+
+    def test_quota_of_its_own(self) -> None:
+        d = self.d
+        d.forget_connections()
+        streams = [self.stream() for _ in range(STREAMS)]
+        clients = [d.connect() for _ in range(63)]
+        for client in clients:
+            self.check(ask(client, "GET", "/v1/version"), 200)
+        one_more = d.connect()
+        self.check(ask(one_more, "GET", "/v1/events"), 503, "Unavailable")
+        one_more.close()
+        streams[3].close()
+        # A client that is gone is noticed by a heartbeat.
+        wait_for(lambda: ask(clients[0], "GET", "/v1/events?since=x").status == 400 and self.can_stream(), "a place")
+        for client in clients:
+            self.check(ask(client, "GET", "/v1/version"), 200)
+            client.close()
+
+    def can_stream(self) -> bool:
+        try:
+            Stream(self.d).close()
+        except AssertionError:
+            return False
+        return True
+
+    def test_head_and_methods(self) -> None:
+        answer = self.d.ask("HEAD", "/v1/events")
+        self.assertEqual((answer.status, answer.body), (200, b""))
+        self.check(self.d.get("/v1/version"), 200)
+        self.check(self.d.put("/v1/events"), 405)
+
+
+if __name__ == "__main__":
+    main()
