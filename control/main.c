@@ -29,6 +29,7 @@
 #include "server.h"
 #include "status.h"
 #include "store_refusal.h"
+#include "telemetry.h"
 #include "trail.h"
 
 #include <errno.h>
@@ -198,6 +199,11 @@ static int start_all(const struct options *options, char *reason, size_t size)
     error = export_start(options->state, store_version_before(control.store) == 0, restore_is_whole());
     if (error != 0)
         log_message(LOG_LEVEL_WARNING, "export", "there will be no export of the state: %s", strerror(-error));
+    if ((error = telemetry_start()) != 0) {
+        snprintf(reason, size, "Can't add commands to DPDK's telemetry: %s.", strerror(-error));
+        close(listen_fd);
+        return error;
+    }
     if ((error = metrics_server_start(options, reason, size)) != 0) {
         close(listen_fd);
         return error;
@@ -256,6 +262,7 @@ static void stop_all(void)
     apply_stop_waiting();
     event_stream_stop();
     metrics_server_stop();
+    telemetry_stop();
     // Of what hangs, requests may be left unanswered, which libmicrohttpd can't stop with.
     if (clean)
         server_stop(deadline);

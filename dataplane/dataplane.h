@@ -70,6 +70,31 @@ int dataplane_event_fd(void);
 // false when there is none, which also calms the event fd.
 bool dataplane_next_event(uint32_t *slot);
 
+// ---- DPDK's telemetry socket ----
+
+// What a command answers: names in a list, or fields. Names of fields: letters, digits and _.
+enum { TELEMETRY_FIELDS_MAX = 128, TELEMETRY_NAME_SIZE = 48, TELEMETRY_TEXT_SIZE = 128 };
+
+struct telemetry_field {
+    char name[TELEMETRY_NAME_SIZE];
+    char text[TELEMETRY_TEXT_SIZE];
+    uint64_t number;
+    bool is_text;
+};
+
+struct telemetry_reply {
+    bool is_list; // of texts
+    unsigned count;
+    struct telemetry_field fields[TELEMETRY_FIELDS_MAX];
+};
+
+// Called on a thread of DPDK; parameters is "" if there are none. Returns 0, or -errno: the client gets null.
+typedef int telemetry_answer(const char *parameters, struct telemetry_reply *reply);
+
+// Control: adds a command (static strings, as rte_telemetry.h wants them) to the socket that DPDK serves, after
+// dataplane_start. Returns 0 or -errno.
+int dataplane_telemetry(const char *command, const char *help, telemetry_answer *answer);
+
 // "DPDK 22.11.11"; static storage.
 const char *dataplane_dpdk_version(void);
 

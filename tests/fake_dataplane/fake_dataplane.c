@@ -494,6 +494,15 @@ bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count
     return true;
 }
 
+// There is no DPDK here, and no socket of its.
+int dataplane_telemetry(const char *command, const char *help, telemetry_answer *answer)
+{
+    (void)command;
+    (void)help;
+    (void)answer;
+    return 0;
+}
+
 unsigned worker_count(void)
 {
     return 1;
