@@ -13,15 +13,20 @@ from patchbay import Case, Daemon, dpdk_run_dirs
 class Telemetry(Case):
     def setUp(self) -> None:
         self.daemon = Daemon(self)
+        self.client = self.connect()
 
-    def ask(self, command: str) -> Any:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-            client.settimeout(30)
-            client.connect(str(dpdk_run_dirs(self.daemon.pid)[0] / "dpdk_telemetry.v2"))
-            client.recv(1024)
-            client.send(command.encode())
-            answer = json.loads(client.recv(64 << 10))
-        return answer[command.partition(",")[0]]
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(client.close)
+        client.settimeout(30)
+        client.connect(str(dpdk_run_dirs(self.daemon.pid)[0] / "dpdk_telemetry.v2"))
+        client.recv(1024)
+        return client
+
+    def ask(self, command: str, client: socket.socket | None = None) -> Any:
+        client = client or self.client
+        client.send(command.encode())
+        return json.loads(client.recv(64 << 10))[command.partition(",")[0]]
 
     def test_wires_vifs_workers(self) -> None:
         daemon = self.daemon
@@ -49,13 +54,13 @@ class Telemetry(Case):
         # Threads of the library ask while the control thread changes what they ask about.
         wrong_answers: list[Any] = []
 
-        def hammer() -> None:
+        def hammer(client: socket.socket) -> None:
             for _ in range(100):
-                answer = self.ask("/patchbay/wire,default/w-001")
+                answer = self.ask("/patchbay/wire,default/w-001", client)
                 if answer is not None and answer["wire"] != "w-001":
                     wrong_answers.append(answer)
 
-        threads = [threading.Thread(target=hammer) for _ in range(4)]
+        threads = [threading.Thread(target=hammer, args=(self.connect(),)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for _ in range(30):

@@ -6,7 +6,7 @@ _patchbay_names() {
     patchbay --timeout 2 "${where[@]}" "$@" --names 2>/dev/null
 }
 
-_patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats export apply version help"
+_patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats top events export apply version help"
 
 # Leaves in group the second words of the commands that begin with $1.
 _patchbay_group() {
@@ -47,12 +47,14 @@ _patchbay_flags() {
     "network ls") flags="--names" ;;
     "conf list") flags="--names" ;;
     "stats") flags="--vif --cycles --watch --count" ;;
+    "top") flags="--sort --interval --rows --once" ;;
+    "events") flags="--since --count" ;;
     "apply") flags="--file --dry-run --force" ;;
     esac
 }
 
 # The options that take a value.
-_patchbay_valued=" --port --vlan --owner --label --memory --on-full --stall-ms --admin --out --direction --before --after --on-failure --quiet-ms --drain-ms --vif --count --file --socket --network --timeout "
+_patchbay_valued=" --port --vlan --owner --label --memory --on-full --stall-ms --admin --out --direction --before --after --on-failure --quiet-ms --drain-ms --vif --count --sort --interval --rows --since --file --socket --network --timeout "
 
 # Leaves in values what the option $1 may have.
 _patchbay_values() {
