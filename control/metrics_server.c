@@ -324,8 +324,8 @@ int metrics_server_start(const struct options *options, char *reason, size_t rea
     if ((error = start_http(reason, reason_size)) != 0)
         return error;
     if (options->metrics_socket != NULL) {
-        fd = listener_open(options->metrics_socket, options->metrics_socket_mode, options->metrics_socket_group, reason,
-                           reason_size);
+        fd = listener_open(options->metrics_socket, options->metrics_socket_mode, NULL, options->metrics_socket_group,
+                           reason, reason_size);
         if (fd < 0 || (error = acceptor_start(&on_socket, fd, CLIENTS, take_connection)) != 0)
             return fd < 0 ? fd : error;
     }
