@@ -53,8 +53,8 @@ class Pump:
         for end, index in self.ends:
             ring = end.rings[index]
             end.write(ring.avail, struct.pack("<H", frontend.NO_INTERRUPT))
-            places.append(Place(memoryview(end.memory).cast("H"), ring.avail // 2, ring.used // 2, ring.size, ring.kick_fd,
-                                index == TRANSMIT))
+            places.append(Place(memoryview(end.memory).cast("H"), ring.avail // 2, ring.used // 2, ring.size,
+                                ring.kick_fd, index == TRANSMIT))
         self.pid = os.fork()
         if self.pid == 0:
             try:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What happens to a vif while its worker is in the middle of its frames: queues go off and on, memory comes, goes, is
-replaced or truncated, the front end dies. Built with AddressSanitizer an access to memory that is gone ends the host."""
+replaced or truncated, the front end dies. With AddressSanitizer an access to memory that is gone ends the host."""
 from __future__ import annotations
 
 import os
@@ -177,7 +177,7 @@ class TakenAway(Case):
                 ring.set_desc(head, MORE_GUEST + 2048 * (head % 256), size, WRITE if index == RECEIVE else 0)
 
     def test_a_region_with_buffers(self) -> None:
-        """It goes while the worker reads from it and writes to it: those buffers are bad then, the others are served."""
+        """It goes while the worker reads from it and writes to it: those buffers are bad then, others are served."""
         for end in (self.a, self.b):
             self.memory(end, True)
             self.use_more(end)
@@ -263,8 +263,8 @@ class TakenAway(Case):
 
 
 class Truncated(Case):
-    """A peer that truncates the file of its memory while the worker is in a burst of its wire: its vif is broken, and the
-    neighbour's frames, on the same worker, are all there."""
+    """A peer that truncates the file of its memory while the worker is in a burst of its wire: its vif is broken, and
+    the neighbour's frames, on the same worker, are all there."""
 
     def truncate(self, slot: int, keep: Callable[[FrontEnd], int], tapped: bool = False) -> None:
         left, right = self.neighbours()
