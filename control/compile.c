@@ -12,6 +12,8 @@ struct plug {
     vif_slot vif;
     uint16_t port_vlan;  // tag to push towards it, 0: none
     uint16_t entry_vlan; // as source
+    struct hop_rate in;  // of what comes from the port
+    struct hop_rate out; // of what is given to it
 };
 
 // A wire with its references looked up once; legs are then cut from it.
@@ -40,6 +42,19 @@ bool compile_source(const struct model *model, const struct port *port, vif_slot
     return true;
 }
 
+static void fill_rate(struct hop_rate *to, const struct port_rate *from)
+{
+    uint64_t burst = from->bps / 8 * DEFAULT_RATE_BURST_MS / 1000;
+
+    if (burst < DEFAULT_RATE_BURST_BYTES)
+        burst = DEFAULT_RATE_BURST_BYTES;
+    if (burst > LIMIT_RATE_BURST)
+        burst = LIMIT_RATE_BURST;
+    to->bps = from->bps;
+    // So that programs of ports without a rate are equal.
+    to->burst = from->bps == 0 ? 0 : from->burst != 0 ? from->burst : burst;
+}
+
 static void find_plug(const struct model *model, const char *network, const char *name, struct plug *plug)
 {
     memset(plug, 0, sizeof(*plug));
@@ -49,10 +64,20 @@ static void find_plug(const struct model *model, const char *network, const char
         return;
     plug->plugged = true;
     plug->port_vlan = port->vlan;
+    fill_rate(&plug->in, &port->ingress);
+    fill_rate(&plug->out, &port->egress);
     plug->has_vif = compile_source(model, port, &plug->vif, &plug->entry_vlan, &plug->shared);
 }
 
 // ---- steps ----
+
+static void begin_program(struct hop_program *program)
+{
+    program->step_count = 0;
+    program->source = VIF_SLOT_NONE;
+    program->source_vlan = 0;
+    program->ingress = (struct hop_rate){0};
+}
 
 // Every byte of a step is defined, so that two programs can be compared.
 static struct hop_step *add_step(struct hop_program *program, enum hop_step_kind kind, uint32_t tag)
@@ -90,6 +115,7 @@ static void add_tap(const struct plan *plan, size_t position, enum leg_direction
     struct hop_step *step = add_step(program, HOP_TAP, (uint32_t)position);
     step->vif = target->vif; // VIF_SLOT_NONE: copies count as down
     step->vlan = target->port_vlan;
+    step->rate = target->out;
 }
 
 static bool may_wait(const struct plan *plan, const struct plug *source, const struct plug *target)
@@ -117,6 +143,7 @@ static bool add_bump(const struct plan *plan, size_t position, enum leg_directio
     step->vif = into->vif;
     step->other = back->vif;
     step->vlan = into->port_vlan;
+    step->rate = into->out;
     step->fail_open = tee->on_failure == FAIL_OPEN;
     step->wait = may_wait(plan, source, into);
     step->stall_ms = tee->stall_ms;
@@ -133,6 +160,7 @@ static void add_end(const struct plan *plan, const struct plug *source, const st
     struct hop_step *step = add_step(program, HOP_END, COMPILE_TAG_NONE);
     step->vif = end->vif;
     step->vlan = end->port_vlan;
+    step->rate = end->out;
     step->wait = may_wait(plan, source, end);
     step->stall_ms = plan->wire->stall_ms;
 }
@@ -144,7 +172,12 @@ static void cut_program(const struct plan *plan, enum leg_direction direction, s
                         struct hop_program *program)
 {
     const struct wire *wire = plan->wire;
-    program->step_count = 0;
+    begin_program(program);
+    if (source->in.bps != 0) {
+        program->source = source->vif;
+        program->source_vlan = source->port_vlan;
+        program->ingress = source->in;
+    }
     if (wire->admin == ADMIN_DOWN) {
         add_drop(program, DROP_ADMIN_DOWN, COMPILE_TAG_NONE);
         return;
@@ -247,13 +280,15 @@ void compile_wire(const struct model *model, const struct wire *wire, const stru
 
 void compile_late(struct hop_program *program)
 {
-    program->step_count = 0;
+    begin_program(program);
     add_drop(program, DROP_LATE, COMPILE_TAG_NONE);
 }
 
 bool compile_program_equal(const struct hop_program *one, const struct hop_program *other)
 {
-    return one->step_count == other->step_count &&
+    return one->step_count == other->step_count && one->source == other->source &&
+           one->source_vlan == other->source_vlan && one->ingress.bps == other->ingress.bps &&
+           one->ingress.burst == other->ingress.burst &&
            memcmp(one->steps, other->steps, one->step_count * sizeof(one->steps[0])) == 0;
 }
 

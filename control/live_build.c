@@ -35,6 +35,11 @@ static void resolve(struct hop_program *program)
 {
     uint16_t kept = 0;
 
+    if (program->ingress.bps != 0 && !arm_usable(program->source)) {
+        program->source = VIF_SLOT_NONE;
+        program->source_vlan = 0;
+        program->ingress = (struct hop_rate){0};
+    }
     for (uint16_t i = 0; i < program->step_count; i++) {
         struct hop_step *step = &program->steps[i];
 

@@ -77,10 +77,18 @@ struct vif {
     RB_ENTRY(vif) target_node;
 };
 
+// What a port may send into its wire, or be sent.
+struct port_rate {
+    uint64_t bps;   // bits a second; 0: no limit
+    uint32_t burst; // bytes; 0: a default that depends on bps
+};
+
 struct port {
     struct object object;
     char vif[LIMIT_NAME_LEN + 1]; // "": none
     uint16_t vlan;                // 0: untagged
+    struct port_rate ingress;     // from the port
+    struct port_rate egress;      // to it
     struct use use;               // the model's; in the index only if vif isn't ""
 };
 

@@ -27,6 +27,8 @@ static const struct enum_parameter admins = {admin_names, 2, ADMIN_UP};
 static const struct number_parameter vlans = {1, LIMIT_VLAN, 0, sizeof(uint16_t), true};
 static const struct number_parameter wire_stalls = {1, LIMIT_STALL_MS, DEFAULT_STALL_MS, sizeof(uint32_t), false};
 static const struct number_parameter tee_stalls = {1, LIMIT_STALL_MS, DEFAULT_BUMP_STALL_MS, sizeof(uint32_t), false};
+static const struct number_parameter rates = {LIMIT_RATE_BPS_MIN, LIMIT_RATE_BPS, 0, sizeof(uint64_t), true};
+static const struct number_parameter bursts = {1, LIMIT_RATE_BURST, 0, sizeof(uint32_t), true};
 static const size_t owner_len = LIMIT_OWNER_LEN;
 
 #define NAME                                                         \
@@ -64,6 +66,10 @@ static const struct field port_fields[] = {
     NAME,
     {"vif", offsetof(struct port, vif), request_decode_reference, request_encode_reference, "vif", 0},
     {"vlan", offsetof(struct port, vlan), request_decode_number, request_encode_number, &vlans, 0},
+    {"ingress_bps", offsetof(struct port, ingress.bps), request_decode_number, request_encode_number, &rates, 0},
+    {"ingress_burst", offsetof(struct port, ingress.burst), request_decode_number, request_encode_number, &bursts, 0},
+    {"egress_bps", offsetof(struct port, egress.bps), request_decode_number, request_encode_number, &rates, 0},
+    {"egress_burst", offsetof(struct port, egress.burst), request_decode_number, request_encode_number, &bursts, 0},
     LABELS,
     UID,
     STATUS,

@@ -103,24 +103,27 @@ int request_decode_number(const struct decoding *decoding, const struct field *f
 {
     (void)decoding;
     const struct number_parameter *parameter = field->parameter;
-    uint32_t number = parameter->fallback;
+    uint64_t number = parameter->fallback;
     if (!json_is_null(value)) {
         json_int_t given = json_integer_value(value);
-        if (!json_is_integer(value) || given < parameter->min || given > parameter->max) {
+        if (!json_is_integer(value) || given < 0 || (uint64_t)given < parameter->min ||
+            (uint64_t)given > parameter->max) {
             char shown[32] = "";
             if (json_is_integer(value))
                 snprintf(shown, sizeof(shown), "%lld", (long long)given);
             return error_set(error, PATCHBAY_ERROR_BAD_VALUE, field->name,
-                             "%s must be %sa whole number from %u to %u, not %s", field->name,
-                             parameter->zero_is_null ? "null or " : "", (unsigned)parameter->min,
-                             (unsigned)parameter->max, shown[0] != '\0' ? shown : describe(value));
+                             "%s must be %sa whole number from %llu to %llu, not %s", field->name,
+                             parameter->zero_is_null ? "null or " : "", (unsigned long long)parameter->min,
+                             (unsigned long long)parameter->max, shown[0] != '\0' ? shown : describe(value));
         }
-        number = (uint32_t)given;
+        number = (uint64_t)given;
     }
     if (parameter->size == sizeof(uint16_t)) {
         *(uint16_t *)member(field, object) = (uint16_t)number;
+    } else if (parameter->size == sizeof(uint32_t)) {
+        *(uint32_t *)member(field, object) = (uint32_t)number;
     } else {
-        *(uint32_t *)member(field, object) = number;
+        *(uint64_t *)member(field, object) = number;
     }
     return 0;
 }
@@ -130,7 +133,9 @@ json_t *request_encode_number(const struct field *field, const struct object *ob
     (void)stored;
     const struct number_parameter *parameter = field->parameter;
     const void *from = const_member(field, object);
-    uint32_t number = parameter->size == sizeof(uint16_t) ? *(const uint16_t *)from : *(const uint32_t *)from;
+    uint64_t number = parameter->size == sizeof(uint16_t)   ? *(const uint16_t *)from
+                      : parameter->size == sizeof(uint32_t) ? *(const uint32_t *)from
+                                                            : *(const uint64_t *)from;
     return parameter->zero_is_null && number == 0 ? json_null() : json_integer(number);
 }
 

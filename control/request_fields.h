@@ -79,10 +79,10 @@ field_encode request_encode_enum;
 
 // An integer. zero_is_null: 0 is shown as null and null sets it.
 struct number_parameter {
-    uint32_t min;
-    uint32_t max;
-    uint32_t fallback;
-    size_t size; // of the member: 2 or 4
+    uint64_t min;
+    uint64_t max;
+    uint64_t fallback;
+    size_t size; // of the member: 2, 4 or 8
     bool zero_is_null;
 };
 field_decode request_decode_number;

@@ -188,6 +188,12 @@ bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count
 // reaches them; the last step must be one of these two.
 enum hop_step_kind { HOP_TAP, HOP_BUMP, HOP_END, HOP_DROP };
 
+// A token bucket: bits a second (without the frame check sequence), and how many bytes may come at once. bps 0: none.
+struct hop_rate {
+    uint64_t bps;
+    uint64_t burst;
+};
+
 struct hop_step {
     enum hop_step_kind kind;
     vif_slot
@@ -197,6 +203,7 @@ struct hop_step {
     bool fail_open; // BUMP: skip it when it isn't sound; else drop (bump_down)
     bool wait;      // BUMP, END: on_full: wait
     uint32_t stall_ms;
+    struct hop_rate rate;    // TAP, BUMP, END: of what is given to the port, which is vif and vlan
     enum drop_reason reason; // DROP
     // Opaque to the dataplane: whose counters these are. Copied to hop_count.
     uint32_t tag;
@@ -206,6 +213,11 @@ enum { HOP_STEPS_MAX = LIMIT_TEES + 1 };
 
 struct hop_program {
     uint16_t step_count;
+    // Of what comes from the source, and which port that is. The bucket is one for all legs and tables that name the
+    // port: it outlives a publish. ingress.bps 0: the rest means nothing.
+    uint16_t source_vlan;
+    vif_slot source;
+    struct hop_rate ingress;
     struct hop_step steps[HOP_STEPS_MAX];
 };
 

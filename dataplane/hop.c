@@ -81,10 +81,10 @@ static uint8_t *snapshot_frame(struct burst *burst, struct frame *frame, uint8_t
     return to;
 }
 
-// All of them, so that several readers see the same bytes.
-static void snapshot(struct burst *burst, uint8_t *bounce)
+// Those from first on, so that several readers see the same bytes.
+static void snapshot(struct burst *burst, uint16_t first, uint8_t *bounce)
 {
-    for (uint16_t i = 0; i < burst->count; i++)
+    for (uint16_t i = first; i < burst->count; i++)
         bounce = snapshot_frame(burst, &burst->frames[i], bounce);
 }
 
@@ -376,7 +376,7 @@ static bool one_pass(const struct hop_context *context, const struct verdict *ve
     struct vif *monitor = verdict->taps[0]->vif;
 
     if (verdict->tap_count != 1 || burst->owned || !vif->copies || monitor->ops != vif->ops || vif == monitor ||
-        (verdict->taps[0]->vlan | verdict->end->vlan) != 0)
+        (verdict->taps[0]->vlan | verdict->end->vlan | verdict->taps[0]->limited) != 0)
         return false;
     // A monitor that takes fewer offloads gets frames of its own.
     return likely(burst->offloads == 0) ||
@@ -394,10 +394,10 @@ static uint16_t deliver_tagged(const struct hop_context *context, struct leg *le
 }
 
 static void taps_run(const struct hop_context *context, const struct verdict *verdict, struct burst *burst,
-                     uint16_t count)
+                     uint16_t first, uint16_t count)
 {
     for (uint16_t i = 0; i < verdict->tap_count; i++)
-        tap_run(context, verdict->taps[i], burst, 0, count);
+        tap_run(context, verdict->taps[i], burst, first, count);
 }
 
 // With taps: the order that keeps what the receiver and each tap get the same
@@ -414,20 +414,20 @@ static uint16_t run_tapped(const struct hop_context *context, struct leg *leg, c
         return taken;
     }
     if (!burst->owned) {
-        snapshot(burst, context->scratch->bounce);
+        snapshot(burst, 0, context->scratch->bounce);
         stage_end(context->measuring, WORKER_STAGE_TAPS, 0);
     }
     if (!wait) {
         // All of them leave, so the taps can come first: then the receiver may
         // take the memory over and change it (a tag).
-        taps_run(context, verdict, burst, burst->count);
+        taps_run(context, verdict, burst, 0, burst->count);
         stage_end(context->measuring, WORKER_STAGE_TAPS, burst->count);
         return deliver_tagged(context, leg, verdict->end, burst, wait);
     }
     burst->keep = burst->owned;
     taken = deliver(context, leg, verdict->end, NULL, burst, wait);
     burst->keep = false;
-    taps_run(context, verdict, burst, taken);
+    taps_run(context, verdict, burst, 0, taken);
     stage_end(context->measuring, WORKER_STAGE_TAPS, taken);
     return taken;
 }
@@ -436,9 +436,9 @@ static uint16_t run_dropped(const struct hop_context *context, struct leg *leg, 
                             struct burst *burst)
 {
     if (verdict->tap_count > 1 && !burst->owned)
-        snapshot(burst, context->scratch->bounce);
+        snapshot(burst, 0, context->scratch->bounce);
     if (verdict->tap_count > 0) {
-        taps_run(context, verdict, burst, burst->count);
+        taps_run(context, verdict, burst, 0, burst->count);
         stage_end(context->measuring, WORKER_STAGE_TAPS, burst->count);
     }
     counter_add(&leg->dropped[verdict->reason], burst->count);
@@ -459,7 +459,7 @@ static void count_absent(const struct verdict *verdict, uint16_t taken)
     }
 }
 
-uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burst *burst)
+static uint16_t run(const struct hop_context *context, struct leg *leg, struct burst *burst)
 {
     struct verdict verdict;
     uint16_t taken;
@@ -489,4 +489,67 @@ uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burs
     counter_add(&leg->received, taken);
     counter_add(&leg->received_bytes, burst_bytes(burst, 0, taken));
     return taken;
+}
+
+// Frames from `first` on are above a rate: the leg drops them. Taps see them, as all that leaves the source.
+static void drop_limited(const struct hop_context *context, struct leg *leg, const struct verdict *verdict,
+                         struct burst *burst, uint16_t first)
+{
+    uint16_t count = burst->count - first;
+
+    if (verdict->tap_count > 1 && !burst->owned)
+        snapshot(burst, first, context->scratch->bounce);
+    if (verdict->tap_count > 0) {
+        taps_run(context, verdict, burst, first, count);
+        stage_end(context->measuring, WORKER_STAGE_TAPS, count);
+    }
+    if (verdict->absent_count > 0)
+        count_absent(verdict, count);
+    counter_add(&leg->dropped[DROP_RATE_LIMITED], count);
+    counter_add(&leg->received, count);
+    counter_add(&leg->received_bytes, burst_bytes(burst, first, count));
+    stall_reset(context->rxq); // there is another head frame
+}
+
+// A leg from or to a port with a rate. What fits goes as always; when all of it has left the source, what is above
+// the rate is dropped. While it waits for the receiver, what is behind it waits, too: whether that is above the rate is
+// asked when it is its turn. The source's bucket pays for what left, the receiver's for what it got.
+__attribute__((noinline)) static uint16_t run_limited(const struct hop_context *context, struct leg *leg,
+                                                      struct burst *burst)
+{
+    const struct rate *in = leg->ingress, *out;
+    const uint16_t count = burst->count;
+    uint64_t received = counter_read(&leg->received_bytes), delivered;
+    uint16_t fits = count, taken = 0;
+    struct verdict verdict;
+
+    judge(leg, &verdict);
+    if (verdict.end == NULL)
+        return run(context, leg, burst);
+    out = verdict.end->rate;
+    delivered = counter_read(&verdict.end->counters.bytes);
+    if (in != NULL)
+        fits = rate_fits(in, context->now, burst, 0, fits);
+    if (out != NULL)
+        fits = rate_fits(out, context->now, burst, 0, fits);
+    if (fits == 0 && unlikely(context->rxq->cut != 0))
+        fits = 1; // part of it is out as segments: the rest may leave a debt, but isn't torn off
+    if (fits > 0) {
+        burst->count = fits;
+        taken = run(context, leg, burst);
+        burst->count = count;
+    }
+    if (in != NULL)
+        rate_charge(in, context->now, counter_read(&leg->received_bytes) - received);
+    if (out != NULL)
+        rate_charge(out, context->now, counter_read(&verdict.end->counters.bytes) - delivered);
+    if (taken < fits || fits == count)
+        return taken;
+    drop_limited(context, leg, &verdict, burst, fits);
+    return count;
+}
+
+uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burst *burst)
+{
+    return likely(!leg->limited) ? run(context, leg, burst) : run_limited(context, leg, burst);
 }

@@ -14,6 +14,12 @@ static bool step_is_last(const struct hop_step *step)
     return step->kind == HOP_END || step->kind == HOP_DROP;
 }
 
+static bool rate_is_whole(const struct hop_rate *rate)
+{
+    return rate->bps >= LIMIT_RATE_BPS_MIN && rate->bps <= LIMIT_RATE_BPS && rate->burst > 0 &&
+           rate->burst <= LIMIT_RATE_BURST;
+}
+
 // Every vif exists, and the program ends exactly at its last step.
 static bool program_is_whole(const struct hop_program *program)
 {
@@ -32,7 +38,12 @@ static bool program_is_whole(const struct hop_program *program)
             return false;
         if (step->kind == HOP_BUMP && vif_in_slot(step->other) == NULL)
             return false;
+        if (step->rate.bps != 0 && !rate_is_whole(&step->rate))
+            return false;
     }
+    if (program->ingress.bps != 0 && (!rate_is_whole(&program->ingress) || program->source_vlan > LIMIT_VLAN ||
+                                      vif_in_slot(program->source) == NULL))
+        return false;
     return true;
 }
 
@@ -49,10 +60,50 @@ static void step_fill(struct leg_step *to, const struct hop_step *from)
     to->other = from->kind == HOP_BUMP ? vif_in_slot(from->other) : NULL;
 }
 
+// Does the step give frames to a port that has a rate?
+static bool step_is_limited(const struct hop_step *step)
+{
+    return step->kind != HOP_DROP && step->rate.bps != 0 && step->vif != VIF_SLOT_NONE;
+}
+
+// Fills one rate; out: of what is given to the port. Returns false without memory.
+static bool rate_fill(struct rate *rate, vif_slot slot, uint16_t vlan, bool out, const struct hop_rate *from)
+{
+    struct rate_words *words = rate_words_of(vif_in_slot(slot), vlan);
+
+    if (words == NULL)
+        return false;
+    rate_set(rate, out ? &words->out : &words->in, from->bps, (uint32_t)from->burst, rte_get_tsc_hz());
+    return true;
+}
+
+// Fills the leg's rates, which lie from `rate` on. Returns false without memory.
+static bool rates_fill(struct leg *leg, const struct hop_program *program, struct rate *rate)
+{
+    if (program->ingress.bps != 0) {
+        if (!rate_fill(rate, program->source, program->source_vlan, false, &program->ingress))
+            return false;
+        leg->ingress = rate++;
+        leg->limited = true;
+    }
+    for (uint16_t i = 0; i < program->step_count; i++) {
+        const struct hop_step *step = &program->steps[i];
+
+        if (!step_is_limited(step))
+            continue;
+        if (!rate_fill(rate, step->vif, step->vlan, true, &step->rate))
+            return false;
+        leg->steps[i].rate = rate++;
+        leg->steps[i].limited = true;
+        leg->limited |= step->kind != HOP_TAP;
+    }
+    return true;
+}
+
 struct leg *leg_create(const struct hop_program *program)
 {
     const size_t drops_size = TAP_DROP_REASON_COUNT * sizeof(_Atomic uint64_t);
-    size_t taps = 0, size;
+    size_t taps = 0, rates = program->ingress.bps != 0, size;
     struct leg *leg;
     char *drops;
 
@@ -62,20 +113,27 @@ struct leg *leg_create(const struct hop_program *program)
     }
     for (uint16_t i = 0; i < program->step_count; i++)
         taps += program->steps[i].kind == HOP_TAP;
-    size = sizeof(*leg) + program->step_count * sizeof(leg->steps[0]) + taps * drops_size;
+    for (uint16_t i = 0; i < program->step_count; i++)
+        rates += step_is_limited(&program->steps[i]);
+    size = sizeof(*leg) + program->step_count * sizeof(leg->steps[0]) + rates * sizeof(struct rate) + taps * drops_size;
     if (posix_memalign((void **)&leg, 64, size) != 0) {
         errno = ENOMEM;
         return NULL;
     }
     memset(leg, 0, size);
     leg->step_count = program->step_count;
-    drops = (char *)&leg->steps[program->step_count];
+    drops = (char *)&leg->steps[program->step_count] + rates * sizeof(struct rate);
     for (uint16_t i = 0; i < program->step_count; i++) {
         step_fill(&leg->steps[i], &program->steps[i]);
         if (program->steps[i].kind == HOP_TAP) {
             leg->steps[i].counters.tap_dropped = (_Atomic uint64_t *)(void *)drops;
             drops += drops_size;
         }
+    }
+    if (!rates_fill(leg, program, (struct rate *)(void *)&leg->steps[program->step_count])) {
+        free(leg);
+        errno = ENOMEM;
+        return NULL;
     }
     return leg;
 }

@@ -7,6 +7,7 @@
 // one writer is the worker that polls the source (leg_create … leg_destroy are
 // control's, outside of any table); others read them relaxed.
 
+#include "rate.h"
 #include "vif.h"
 
 struct leg_step_counters {
@@ -27,16 +28,20 @@ struct leg_step {
     bool fail_open;
     bool wait;
     uint16_t vlan;
+    bool limited; // rate isn't NULL
     uint32_t tag;
     struct leg_step_counters counters;
+    const struct rate *rate; // of what is given to its port; NULL: none
 };
 
 struct leg {
     uint16_t step_count;
     _Alignas(64) _Atomic uint64_t received;
     _Atomic uint64_t received_bytes;
+    bool limited;               // ingress, or the rate of a step but for taps, isn't NULL
+    const struct rate *ingress; // of what comes from the source; NULL: none
     _Atomic uint64_t dropped[DROP_REASON_COUNT];
-    struct leg_step steps[]; // step_count, then the taps' drop counters
+    struct leg_step steps[]; // step_count, then the rates and the taps' drop counters
 };
 
 #endif

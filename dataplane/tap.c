@@ -5,6 +5,7 @@
 #include "hop.h"
 #include "vlan.h"
 
+#include <rte_branch_prediction.h>
 #include <string.h>
 
 // The frames' mbufs stay the burst's: an ethdev takes references.
@@ -103,6 +104,13 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
     } else {
         struct burst *out = burst;
 
+        if (unlikely(step->limited)) {
+            uint16_t fits = rate_fits(step->rate, context->now, burst, first, count);
+
+            counts.dropped[TAP_DROP_RATE_LIMITED] = count - fits;
+            count = fits;
+        }
+
         if (step->vlan != 0) {
             out = vlan_push(burst, first, count, step->vlan, context->scratch);
             first = 0;
@@ -114,6 +122,8 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
         rte_spinlock_unlock(&txq->lock);
         if (step->vlan != 0)
             counts.copied.bytes -= VLAN_TAG_LEN * counts.copied.frames;
+        if (unlikely(step->limited))
+            rate_charge(step->rate, context->now, counts.copied.bytes);
     }
     tap_add(step, &counts);
 }

@@ -4,6 +4,7 @@
 
 #include "vif.h"
 #include "eal.h"
+#include "rate.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -105,6 +106,7 @@ static void vif_free(struct vif *vif)
     pthread_mutex_destroy(&vif->state_lock);
     if (vif->rxq != NULL && vif->rxq[0].cursor.held != NULL)
         munmap(vif->rxq[0].cursor.held, (size_t)vif->queue_count * HELD_SIZE);
+    rate_words_free(vif->rates);
     free(vif->rxq);
     free(vif->txq);
     free(vif->target);

@@ -19,6 +19,7 @@
 
 struct vif;
 struct attachment;
+struct rate_words;
 
 // A word of its own cache line that workers read once per burst. Written by
 // whoever sees the change first: the vhost callbacks and link events
@@ -142,6 +143,7 @@ struct vif {
     struct vif_txq *txq; // queue_count
 
     // Cold.
+    struct rate_words *rates; // of its ports that have a rate; control thread
     vif_slot slot;
     enum vif_kind kind;
     char name[LIMIT_NAME_LEN + 1];

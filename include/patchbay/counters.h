@@ -6,17 +6,18 @@
 
 // Why a frame that left its source's ring was not delivered by its leg. One
 // row: symbol, key in the API, help. received = delivered + the sum of these.
-#define DROP_REASONS(X)                                                                               \
-    X(FULL, "full", "the receiver had no room and the leg does not wait (on_full: drop, shared vif)") \
-    X(STALLED, "stalled", "the receiver had no room for stall_ms")                                    \
-    X(TOO_BIG, "too_big", "larger than the receiver's buffers or MTU")                                \
-    X(DOWN, "down", "the receiving vif has no driver or no link")                                     \
-    X(BUMP_DOWN, "bump_down", "a bump with on_failure: closed has failed")                            \
-    X(UNPLUGGED, "unplugged", "the other end of the wire is unplugged")                               \
-    X(ADMIN_DOWN, "admin_down", "the wire is administratively down")                                  \
-    X(LATE, "late", "came back from an appliance after its T was taken out")                          \
-    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")                      \
-    X(BAD_OFFLOAD, "bad_offload", "to be segmented in software, and it isn't what its virtio header says")
+#define DROP_REASONS(X)                                                                                    \
+    X(FULL, "full", "the receiver had no room and the leg does not wait (on_full: drop, shared vif)")      \
+    X(STALLED, "stalled", "the receiver had no room for stall_ms")                                         \
+    X(TOO_BIG, "too_big", "larger than the receiver's buffers or MTU")                                     \
+    X(DOWN, "down", "the receiving vif has no driver or no link")                                          \
+    X(BUMP_DOWN, "bump_down", "a bump with on_failure: closed has failed")                                 \
+    X(UNPLUGGED, "unplugged", "the other end of the wire is unplugged")                                    \
+    X(ADMIN_DOWN, "admin_down", "the wire is administratively down")                                       \
+    X(LATE, "late", "came back from an appliance after its T was taken out")                               \
+    X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")                           \
+    X(BAD_OFFLOAD, "bad_offload", "to be segmented in software, and it isn't what its virtio header says") \
+    X(RATE_LIMITED, "rate_limited", "above the rate of the port that it came from or goes to")
 
 // Why a tap's copy was not made. offered = copied + the sum of these.
 #define TAP_DROP_REASONS(X)                                                                                \
@@ -29,7 +30,7 @@
     X(BAD_OFFLOAD, "bad_offload", "to be segmented in software, and it isn't what its virtio header says") \
     X(FILTERED, "filtered", "did not match the T's filter")                                                \
     X(SAMPLED, "sampled", "left out by the T's sampling")                                                  \
-    X(RATE_LIMITED, "rate_limited", "above the T's rate")
+    X(RATE_LIMITED, "rate_limited", "above the egress rate of the T's port")
 
 // What a vif received and could not even hand to a leg.
 #define VIF_DISCARD_REASONS(X)                                                             \

@@ -2,6 +2,8 @@
 #ifndef PATCHBAY_LIMITS_H
 #define PATCHBAY_LIMITS_H
 
+#include <stdint.h>
+
 // Every limit of Patchbay, with its unit, in one place. A limit that a client
 // can reach is answered with 409 LimitReached and its name.
 enum patchbay_limit {
@@ -45,6 +47,12 @@ enum patchbay_limit {
     // full burst of good frames costs (tests/path/test_fair.c).
     LIMIT_BURST_DESCRIPTORS = 256,
 
+    // Rates of ports.
+    LIMIT_RATE_BPS_MIN = 8000,
+    LIMIT_RATE_BURST = 1 << 28,         // bytes
+    DEFAULT_RATE_BURST_MS = 10,         // of traffic at the rate, but at least:
+    DEFAULT_RATE_BURST_BYTES = 1 << 16, // a frame that the receiver segments
+
     // Live migration.
     LIMIT_DIRTY_LOG_BYTES = 1 << 30, // of 32 TiB of guest's addresses
 
@@ -72,5 +80,7 @@ enum patchbay_limit {
     DEFAULT_DRAIN_MS = 200,
     LIMIT_DRAIN_MS = 10000,
 };
+
+#define LIMIT_RATE_BPS UINT64_C(1000000000000)
 
 #endif

@@ -66,8 +66,11 @@ static char *compile_text(const struct model *model, const struct wire *wire)
         for (size_t i = 0; i < compiled.leg_count; i++) {
             const struct compiled_leg *leg = &compiled.legs[i];
             fprintf(out, "%s %d %u %u:", leg->key, (int)leg->direction, leg->vif, leg->vlan);
+            fprintf(out, " in %u@%u %llu,%llu", leg->program.source, leg->program.source_vlan,
+                    (unsigned long long)leg->program.ingress.bps, (unsigned long long)leg->program.ingress.burst);
             for (uint16_t j = 0; j < leg->program.step_count; j++) {
                 const struct hop_step *step = &leg->program.steps[j];
+                fprintf(out, " %llu,%llu", (unsigned long long)step->rate.bps, (unsigned long long)step->rate.burst);
                 fprintf(out, " %d %u %u %u %d %d %u %d %u", (int)step->kind, step->vif, step->other, step->vlan,
                         step->fail_open, step->wait, step->stall_ms, (int)step->reason, step->tag);
             }
@@ -97,6 +100,14 @@ static void change_something(struct fixture *f, struct rng *rng)
     case 1:
     case 2:
         snprintf(path, sizeof(path), "ports/default/p%u", port);
+        snprintf(json, sizeof(json), "p%u", port);
+        if (rng_below(rng, 3) == 0 && model_find_port(f->model, "default", json) != NULL) {
+            static const char *const fields[] = {"ingress_bps", "ingress_burst", "egress_bps", "egress_burst"};
+
+            snprintf(json, sizeof(json), "{'%s':%u}", fields[rng_below(rng, 4)], 8000 + rng_below(rng, 3));
+            (void)fixture_try_patch(f, path, json, NULL, &error);
+            return;
+        }
         snprintf(json, sizeof(json), rng_below(rng, 3) == 0 ? "{'vif':'v%u'}" : "{'vif':'v%u','vlan':%u}",
                  rng_below(rng, VIFS), 1 + rng_below(rng, 30));
         (void)fixture_try_put(f, path, json, NULL, &error);

@@ -46,6 +46,8 @@ static void print_step(FILE *out, const struct model *model, const struct hop_st
         fprintf(out, "@%u", step->vlan);
     if (step->wait)
         fprintf(out, "(wait %u)", step->stall_ms);
+    if (step->rate.bps != 0)
+        fprintf(out, "(rate %llu %llu)", (unsigned long long)step->rate.bps, (unsigned long long)step->rate.burst);
 }
 
 // One line a leg: "a vm1: tap0>ids end>vm2(wait 100)".
@@ -62,6 +64,10 @@ static void expect_legs(const struct fixture *f, const char *wire, const struct 
         if (leg->vlan != TABLE_ANY_VLAN)
             fprintf(out, "@%u", leg->vlan);
         fprintf(out, "%s:", leg->held ? " held" : "");
+        if (leg->program.ingress.bps != 0)
+            fprintf(out, " from %s@%u (rate %llu %llu)", vif_name(f->model, leg->program.source),
+                    leg->program.source_vlan, (unsigned long long)leg->program.ingress.bps,
+                    (unsigned long long)leg->program.ingress.burst);
         for (uint16_t j = 0; j < leg->program.step_count; j++)
             print_step(out, f->model, &leg->program.steps[j]);
         fprintf(out, "\n");
@@ -102,6 +108,43 @@ static void test_plain(void **state)
     expect_legs(&f, "w", NULL, "a -> vm1: drop:down\n");
     fixture_patch(&f, "wires/default/w", "{'a':null,'b':null}");
     expect_legs(&f, "w", NULL, "");
+    fixture_close(&f);
+}
+
+// A port's rates go with it: its own as a source, and in each step that gives it frames.
+static void test_rates(void **state)
+{
+    (void)state;
+    struct fixture f;
+    build(&f, "{'a':'vm1','b':'vm2','tees':[{'name':'tap1','port':'m1'},"
+              "{'name':'fw','port':'f1','out_port':'f2','mode':'bump'}]}");
+    fixture_patch(&f, "ports/default/vm1", "{'ingress_bps':8000,'egress_bps':1000000000,'egress_burst':7}");
+    fixture_patch(&f, "ports/default/f1", "{'ingress_bps':1000000000000,'egress_bps':200000000}");
+    fixture_patch(&f, "ports/default/m1", "{'egress_bps':8001}");
+    // By default 10 ms at the rate, but not less than 64 KiB nor more than 256 MiB.
+    expect_legs(&f, "w", NULL,
+                "a -> vm1: from vm1@0 (rate 8000 65536) tap0>m1(rate 8001 65536) bump1>f1<f2(wait 10)(rate 200000000 "
+                "250000) end>vm2(wait 100)\n"
+                "b <- vm2: bump1>f2<f1(wait 10) tap0>m1(rate 8001 65536) end>vm1(wait 100)(rate 1000000000 7)\n"
+                "fw.port <- f1: from f1@0 (rate 1000000000000 268435456) tap0>m1(rate 8001 65536) end>vm1(wait "
+                "100)(rate 1000000000 7)\n"
+                "fw.out_port -> f2: end>vm2(wait 100)\n"
+                "monitor m1\n");
+    struct compiled_wire before = compiled;
+    fixture_patch(&f, "ports/default/vm1", "{'ingress_bps':9000}");
+    compile_wire(f.model, fixture_wire(&f, "w"), NULL, &compiled);
+    assert_false(compile_program_equal(&before.legs[0].program, &compiled.legs[0].program));
+    assert_true(compile_program_equal(&before.legs[1].program, &compiled.legs[1].program));
+    // A burst without a rate is nothing.
+    fixture_patch(&f, "ports/default/vm1", "{'ingress_bps':null,'ingress_burst':5,'egress_bps':null}");
+    fixture_patch(&f, "ports/default/f1", "{'ingress_bps':null,'egress_bps':null}");
+    fixture_patch(&f, "ports/default/m1", "{'egress_bps':null}");
+    expect_legs(&f, "w", NULL,
+                "a -> vm1: tap0>m1 bump1>f1<f2(wait 10) end>vm2(wait 100)\n"
+                "b <- vm2: bump1>f2<f1(wait 10) tap0>m1 end>vm1(wait 100)\n"
+                "fw.port <- f1: tap0>m1 end>vm1(wait 100)\n"
+                "fw.out_port -> f2: end>vm2(wait 100)\n"
+                "monitor m1\n");
     fixture_close(&f);
 }
 
@@ -269,8 +312,9 @@ static void test_equal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain), cmocka_unit_test(test_tap_bump_tap), cmocka_unit_test(test_bumps_in_series),
-        cmocka_unit_test(test_taps),  cmocka_unit_test(test_shared),       cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_plain),           cmocka_unit_test(test_rates), cmocka_unit_test(test_tap_bump_tap),
+        cmocka_unit_test(test_bumps_in_series), cmocka_unit_test(test_taps),  cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_equal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -277,7 +277,8 @@ static void test_encode(void **state)
     fixture_put(&f, "vifs/n", "{'kind':'none'}");
     expect_json(encode(&model_find_vif(f.model, "n")->object), "{'name':'n','kind':'none','owner':null,'labels':{}}");
     expect_json(encode(&model_find_port(f.model, "default", "p")->object),
-                "{'name':'p','vif':null,'vlan':null,'labels':{}}");
+                "{'name':'p','vif':null,'vlan':null,'ingress_bps':null,'ingress_burst':null,'egress_bps':null,"
+                "'egress_burst':null,'labels':{}}");
     fixture_put(&f, "ports/n/q", "{'vif':'v','vlan':7}");
     expect_json(encode(&model_find_port(f.model, "n", "q")->object), "{'name':'q','vif':'v','vlan':7,'labels':{}}");
     fixture_put(&f, "tees/default/w/u",

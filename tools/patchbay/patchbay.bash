@@ -111,7 +111,7 @@ _patchbay_arguments() {
     "vif show":0) values="$(_patchbay_names vif ls)" ;;
     "vif rm":0) values="$(_patchbay_names vif ls)" ;;
     "port set":0) values="$(_patchbay_names port ls)" ;;
-    "port set":*) values="vif= vlan=" ;;
+    "port set":*) values="vif= vlan= ingress_bps= ingress_burst= egress_bps= egress_burst=" ;;
     "port show":0) values="$(_patchbay_names port ls)" ;;
     "port rm":0) values="$(_patchbay_names port ls)" ;;
     "network rm":0) values="$(_patchbay_names network ls)" ;;

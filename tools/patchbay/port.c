@@ -44,7 +44,13 @@ int port_add(struct call *call)
 
 int port_set(struct call *call)
 {
-    static const struct change_key keys[] = {{"vif", NULL, 0}, {"vlan", NULL, LIMIT_VLAN}, {0}};
+    static const struct change_key keys[] = {{"vif", NULL, 0},
+                                             {"vlan", NULL, LIMIT_VLAN},
+                                             {"ingress_bps", NULL, (long long)LIMIT_RATE_BPS},
+                                             {"ingress_burst", NULL, LIMIT_RATE_BURST},
+                                             {"egress_bps", NULL, (long long)LIMIT_RATE_BPS},
+                                             {"egress_burst", NULL, LIMIT_RATE_BURST},
+                                             {0}};
     json_t *body = field_object();
     int code = change_set(call, 1, keys, body);
     if (code == EXIT_DONE)
@@ -85,6 +91,10 @@ int port_show(struct call *call)
     static const struct list_column fields[] = {{"port", "name", NULL},
                                                 {"vif", "vif", NULL},
                                                 {"vlan", "vlan", NULL},
+                                                {"ingress_bps", "ingress_bps", NULL},
+                                                {"ingress_burst", "ingress_burst", NULL},
+                                                {"egress_bps", "egress_bps", NULL},
+                                                {"egress_burst", "egress_burst", NULL},
                                                 {"state", "status.state", NULL},
                                                 {"reason", "status.reason", NULL},
                                                 {"since", "status.since", NULL},
