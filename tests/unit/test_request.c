@@ -280,7 +280,9 @@ static void test_encode(void **state)
                 "{'name':'p','vif':null,'vlan':null,'ingress_bps':null,'ingress_burst':null,'egress_bps':null,"
                 "'egress_burst':null,'labels':{}}");
     fixture_put(&f, "ports/n/q", "{'vif':'v','vlan':7}");
-    expect_json(encode(&model_find_port(f.model, "n", "q")->object), "{'name':'q','vif':'v','vlan':7,'labels':{}}");
+    expect_json(encode(&model_find_port(f.model, "n", "q")->object),
+                "{'name':'q','vif':'v','vlan':7,'ingress_bps':null,'ingress_burst':null,'egress_bps':null,'egress_"
+                "burst':null,'labels':{}}");
     fixture_put(&f, "tees/default/w/u",
                 "{'port':'n/q','out_port':'default/p','mode':'off','direction':'b-to-a','on_failure':'open'}");
     expect_json(
