@@ -2,6 +2,7 @@
 #include "acceptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -52,6 +53,9 @@ int acceptor_start(struct acceptor *acceptor, int listen_fd, unsigned limit, voi
 
     *acceptor = (struct acceptor){
         .watcher = {.fd = listen_fd, .ready = accept_all, .arg = acceptor}, .limit = limit, .take = take};
+    // One from a service manager may block, as it is made: accept_all would never come back.
+    if (fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK) != 0)
+        return -errno;
     error = loop_watch(&acceptor->watcher);
     acceptor->watching = error == 0;
     return error;

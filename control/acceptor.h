@@ -18,7 +18,7 @@ struct acceptor {
     void (*take)(int fd); // owns the descriptor, which doesn't block; calls acceptor_came if it keeps it
 };
 
-// Begins to accept; the listening descriptor, which must not block, belongs to the acceptor. Returns 0 or -errno.
+// Begins to accept; the listening descriptor belongs to the acceptor. Returns 0 or -errno.
 int acceptor_start(struct acceptor *acceptor, int listen_fd, unsigned limit, void (*take)(int fd));
 
 // Accepts no more and closes the listener. Does nothing if it wasn't started.
