@@ -237,6 +237,9 @@ static void become_stream(struct exchange *exchange)
         return;
     exchange->client->stream = true;
     acceptor_left(&acceptor);
+    if (exchange->client->admitted)
+        access_leave(exchange->client->peer.uid);
+    exchange->client->admitted = false;
 }
 
 static enum MHD_Result send_answer(struct exchange *exchange)

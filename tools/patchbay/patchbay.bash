@@ -6,7 +6,7 @@ _patchbay_names() {
     patchbay --timeout 2 "${where[@]}" "$@" --names 2>/dev/null
 }
 
-_patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats top events export apply version help"
+_patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats top events export apply audit version help"
 
 # Leaves in group the second words of the commands that begin with $1.
 _patchbay_group() {
@@ -50,11 +50,12 @@ _patchbay_flags() {
     "top") flags="--sort --interval --rows --once" ;;
     "events") flags="--since --count" ;;
     "apply") flags="--file --dry-run --force" ;;
+    "audit") flags="--limit --after" ;;
     esac
 }
 
 # The options that take a value.
-_patchbay_valued=" --port --vlan --owner --label --memory --on-full --stall-ms --admin --out --direction --before --after --on-failure --quiet-ms --drain-ms --vif --count --sort --interval --rows --since --file --socket --network --timeout "
+_patchbay_valued=" --port --vlan --owner --label --memory --on-full --stall-ms --admin --out --direction --before --after --on-failure --quiet-ms --drain-ms --vif --count --sort --interval --rows --since --file --limit --socket --network --timeout "
 
 # Leaves in values what the option $1 may have.
 _patchbay_values() {
