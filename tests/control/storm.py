@@ -88,8 +88,9 @@ def requests_of(number: int, state: Expected, choose: random.Random) -> Request:
             if port not in state.objects:
                 return Request("PUT", port, {"vif": None})
         tees = [{"name": "m", "port": f"{n}-mon", "mode": "tap"}]
+        # The serial number: a PUT that changes nothing would leave no row in the trail.
         return Request("PUT", path, {"a": f"{n}-a{i}", "b": f"{n}-b{i}", "stall_ms": choose.randrange(1, 60000),
-                                     "tees": tees})
+                                     "labels": {"serial": str(choose.randrange(1 << 40))}, "tees": tees})
     if kind < 0.25:
         return Request("DELETE", choose.choice(wires))
     if kind < 0.35:
