@@ -21,7 +21,7 @@ from traffic import Traffic, check_lossless
 NET = "/v1/networks/default"
 FRAMES = 6000
 CHANGES = 50
-LOAD_SECONDS = int(os.environ.get("PATCHBAY_LOAD_SECONDS", "10" if SANITIZED else "60"))
+LOAD_SECONDS = int(os.environ.get("PATCHBAY_LOAD_SECONDS", "10" if SANITIZED else "15"))
 
 
 class Transactions(Case):
