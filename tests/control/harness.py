@@ -76,7 +76,11 @@ class Daemon:
         self.connection: UnixConnection | None = None
         self.fake_file: Any = None
         if start:
-            self.start()
+            try:
+                self.start()
+            except BaseException:
+                self.close()
+                raise
 
     def command(self) -> list[str]:
         return [BINARY, "--socket", self.socket, "--state", self.state, "--vhost-dir", self.dir + "/vhost", *self.args]
