@@ -161,11 +161,13 @@ int events_run(struct call *call)
         return EXIT_USAGE;
     for (;;) {
         int code = client_follow(&call->client, path_of(&watch), SILENCE_S, take_line, &watch, &reply);
+        bool refused = code == EXIT_DONE && reply.status != 200;
         if (watch.enough || ferror(stdout))
             return EXIT_DONE;
-        if (code == EXIT_DONE && reply.status != 200)
-            return client_refused(&call->client, &reply);
-        if (code != EXIT_DONE && !watch.heard)
+        if (refused)
+            code = client_refused(&call->client, &reply);
+        client_clear(&reply);
+        if (refused || (code != EXIT_DONE && !watch.heard))
             return code;
         // It was there, and is gone or has ended the stream: wait for it.
         if (code != EXIT_DONE && !told)
