@@ -110,12 +110,13 @@ def count_output(section: str, name: str, result: str, output: str) -> None:
         print("".join(f"    | {line}\n" for line in output.splitlines()[-40:]), end="")
 
 
-def meson_test(name: str, *arguments: str, timeout: float = 900, env: dict[str, str] | None = None) -> None:
+def meson_test(name: str, *arguments: str, timeout: float = 900, env: dict[str, str] | None = None,
+               jobs: int | None = None) -> None:
     folder = WORK / name
     log = folder / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
-    rc = run(["meson", "test", "-C", str(folder), "--no-rebuild", "--num-processes", JOBS, *arguments],
-             WORK / "logs" / f"meson-test-{name}.log", timeout,
+    rc = run(["meson", "test", "-C", str(folder), "--no-rebuild", "--num-processes", str(jobs or JOBS), *arguments],
+             WORK / "logs" / f"meson-test-{name}{'-waiting' if jobs else ''}.log", timeout,
              {"CMOCKA_MESSAGE_OUTPUT": "TAP", "PATCHBAY_BUILD": str(folder), **(env or {})})
     if not log.exists():
         tally.add(f"{name}: meson test", "fail", f"no result (exit status {rc})")
@@ -144,9 +145,18 @@ def lint() -> None:
     step("lint: python compiles", [sys.executable, "-m", "compileall", "-q", "tests", "tools"])
 
 
+WAITING = ("control", "cli")  # suites whose tests mostly wait: for time-outs, for the disk, for slow clients
+
+
+def meson_tests(name: str, *arguments: str, env: dict[str, str] | None = None) -> None:
+    """All suites of a build; those that wait are run more at a time than there are CPUs."""
+    meson_test(name, *(word for suite in WAITING for word in ("--no-suite", suite)), *arguments, env=env)
+    meson_test(name, *(word for suite in WAITING for word in ("--suite", suite)), *arguments, env=env, jobs=2 * int(JOBS) + 1)
+
+
 def release() -> None:
     if build("release", "--buildtype=release"):
-        meson_test("release")
+        meson_tests("release")
 
 
 def clang() -> None:
@@ -156,7 +166,7 @@ def clang() -> None:
 
 def sanitizers() -> None:
     if build("asan", "-Db_sanitize=address,undefined", "-Db_lundef=false", "--buildtype=debugoptimized"):
-        meson_test("asan", "--timeout-multiplier", "4", env={
+        meson_tests("asan", "--timeout-multiplier", "4", env={
             "ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1:abort_on_error=0",
             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
     if build("tsan", "-Db_sanitize=thread", "-Db_lundef=false", "--buildtype=debugoptimized"):
