@@ -8,6 +8,7 @@
 
 #include "control.h"
 #include "event_log.h"
+#include "held.h"
 #include "read.h"
 #include "request.h"
 
@@ -19,9 +20,7 @@ enum { OBJECTS_A_SLICE = 64 };
 
 struct snapshot {
     struct slices slices;
-    struct object **objects; // held
-    size_t count;
-    size_t ends[OBJECT_KIND_COUNT]; // of each kind, in objects
+    struct held held;
     size_t next;
     enum object_kind kind; // that is being shown
     uint64_t generation;
@@ -64,12 +63,12 @@ static void print_piece(struct snapshot *snapshot, FILE *out)
                 (unsigned long long)snapshot->seq);
     snapshot->begun = true;
     while (printed < OBJECTS_A_SLICE) {
-        size_t first = snapshot->kind > 0 ? snapshot->ends[snapshot->kind - 1] : 0;
+        size_t first = snapshot->kind > 0 ? snapshot->held.ends[snapshot->kind - 1] : 0;
 
-        if (snapshot->next < snapshot->ends[snapshot->kind]) {
+        if (snapshot->next < snapshot->held.ends[snapshot->kind]) {
             if (snapshot->next > first)
                 fputc(',', out);
-            config_print_object(snapshot->objects[snapshot->next++], out);
+            config_print_object(snapshot->held.objects[snapshot->next++], out);
             printed++;
         } else if (snapshot->kind + 1 < OBJECT_KIND_COUNT) {
             fprintf(out, "],\"%s\":[", config_sections[++snapshot->kind]);
@@ -101,9 +100,7 @@ static void destroy_snapshot(struct slices *slices)
 {
     struct snapshot *snapshot = (struct snapshot *)slices;
 
-    for (size_t i = 0; i < snapshot->count; i++)
-        object_destroy(snapshot->objects[i]);
-    free(snapshot->objects);
+    held_drop(&snapshot->held);
     free(snapshot->piece);
     free(snapshot);
 }
@@ -111,22 +108,10 @@ static void destroy_snapshot(struct slices *slices)
 static struct snapshot *take_snapshot(void)
 {
     struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
-    size_t count = 0;
 
-    for (enum object_kind kind = 0; kind < OBJECT_KIND_COUNT; kind++)
-        count += model_count(control.model, kind);
-    if (snapshot != NULL)
-        snapshot->objects = calloc(count, sizeof(struct object *));
-    if (snapshot == NULL || snapshot->objects == NULL) {
+    if (snapshot == NULL || held_take(&snapshot->held) != 0) {
         free(snapshot);
         return NULL;
-    }
-    for (enum object_kind kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-        const struct object *object;
-
-        for (object = model_first(control.model, kind, NULL, "", false); object != NULL; object = model_next(object))
-            snapshot->objects[snapshot->count++] = object_hold(object);
-        snapshot->ends[kind] = snapshot->count;
     }
     snapshot->slices = (struct slices){next_slice, destroy_snapshot};
     snapshot->generation = model_generation(control.model);

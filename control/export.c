@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "control.h"
+#include "held.h"
 #include "log.h"
 #include "loop.h"
 #include "store_refusal.h"
@@ -28,8 +29,7 @@
 
 // What the thread is given. It reads it and nothing else; the control thread frees it when the thread is done.
 struct snapshot {
-    struct object **objects; // held; by kind
-    size_t count;
+    struct held held;
     uint64_t generation;
     char instance[37];
 };
@@ -65,9 +65,9 @@ static int print_all(const struct snapshot *snapshot, FILE *out)
         bool first = true;
 
         fprintf(out, ",\n\"%s\":[", config_sections[kind]);
-        for (; result == 0 && next < snapshot->count && snapshot->objects[next]->kind == kind; next++) {
+        for (; result == 0 && next < snapshot->held.count && snapshot->held.objects[next]->kind == kind; next++) {
             fputs(first ? "\n" : ",\n", out);
-            result = config_print_object(snapshot->objects[next], out);
+            result = config_print_object(snapshot->held.objects[next], out);
             first = false;
         }
         fputc(']', out);
@@ -152,30 +152,17 @@ static void free_snapshot(struct snapshot *snapshot)
 {
     if (snapshot == NULL)
         return;
-    for (size_t i = 0; i < snapshot->count; i++)
-        object_destroy(snapshot->objects[i]);
-    free(snapshot->objects);
+    held_drop(&snapshot->held);
     free(snapshot);
 }
 
 static struct snapshot *take_snapshot(void)
 {
     struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
-    size_t count = 0;
 
-    for (enum object_kind kind = 0; kind < OBJECT_KIND_COUNT; kind++)
-        count += model_count(control.model, kind);
-    if (snapshot != NULL)
-        snapshot->objects = calloc(count > 0 ? count : 1, sizeof(struct object *));
-    if (snapshot == NULL || snapshot->objects == NULL) {
+    if (snapshot == NULL || held_take(&snapshot->held) != 0) {
         free(snapshot);
         return NULL;
-    }
-    for (enum object_kind kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-        const struct object *object;
-
-        for (object = model_first(control.model, kind, NULL, "", false); object != NULL; object = model_next(object))
-            snapshot->objects[snapshot->count++] = object_hold(object);
     }
     snapshot->generation = model_generation(control.model);
     strlcpy(snapshot->instance, store_instance(control.store), sizeof(snapshot->instance));

@@ -5,57 +5,26 @@
 #include "complete.h"
 #include "checksum.h"
 #include "copy.h"
+#include "frame_reader.h"
 #include "offload.h"
 
 enum { CHECKSUM_LEN = sizeof(uint16_t) };
 
-// Reads a frame's bytes in order, as pieces.
-struct reader {
-    const struct burst *burst;
-    const uint8_t *data;
-    uint32_t left;
-    uint16_t next;
-};
-
-static struct reader reader_open(const struct burst *burst, const struct frame *frame)
-{
-    return (struct reader){burst, frame->data, frame->data_len, frame->segment_first};
-}
-
-// The next piece, at most *len bytes, at least one; *len becomes what it has.
-static inline const uint8_t *reader_next(struct reader *reader, uint32_t *len)
-{
-    const uint8_t *data;
-
-    if (reader->left == 0) {
-        const struct frame_segment *segment = &reader->burst->segments[reader->next++];
-
-        reader->data = segment->data;
-        reader->left = segment->len;
-    }
-    if (*len > reader->left)
-        *len = reader->left;
-    data = reader->data;
-    reader->data += *len;
-    reader->left -= *len;
-    return data;
-}
-
-static void reader_skip(struct reader *reader, uint32_t len)
+static void reader_skip(struct frame_reader *reader, uint32_t len)
 {
     while (len > 0) {
         uint32_t part = len;
 
-        reader_next(reader, &part);
+        frame_reader_next(reader, &part);
         len -= part;
     }
 }
 
-static void reader_copy(struct reader *reader, uint8_t *to, uint32_t len)
+static void reader_copy(struct frame_reader *reader, uint8_t *to, uint32_t len)
 {
     while (len > 0) {
         uint32_t part = len;
-        const uint8_t *data = reader_next(reader, &part);
+        const uint8_t *data = frame_reader_next(reader, &part);
 
         copy_bytes(to, data, part);
         to += part;
@@ -76,12 +45,12 @@ static void view_add(struct burst *out, struct frame *view, const uint8_t *data,
 }
 
 // Appends the reader's next len bytes to the view; adds them to sum unless it is NULL.
-static void view_add_from(struct burst *out, struct frame *view, struct reader *reader, uint32_t len,
+static void view_add_from(struct burst *out, struct frame *view, struct frame_reader *reader, uint32_t len,
                           struct checksum *sum)
 {
     while (len > 0) {
         uint32_t part = len;
-        const uint8_t *data = reader_next(reader, &part);
+        const uint8_t *data = frame_reader_next(reader, &part);
 
         view_add(out, view, data, part);
         if (sum != NULL)
@@ -130,7 +99,7 @@ static void fill_checksum(struct completion *completion, const struct burst *bur
     uint8_t *header = completion->headers[completion->burst.count];
     struct burst *out = &completion->burst;
     struct frame *view = next_view(completion, at, 1, true);
-    struct reader reader = reader_open(burst, frame);
+    struct frame_reader reader = frame_reader_open(burst, frame);
     struct checksum sum = {0};
 
     if (frame->len <= SEGMENT_HEADER_MAX) {
@@ -162,13 +131,13 @@ static bool fill_segments(struct completion *completion, const struct burst *bur
     const struct frame *frame = &burst->frames[at];
     struct segment_plan *plan = &completion->plan;
     struct burst *out = &completion->burst;
-    struct reader reader = reader_open(burst, frame);
+    struct frame_reader reader = frame_reader_open(burst, frame);
 
     reader_copy(&reader, plan->header, frame->len < SEGMENT_HEADER_MAX ? frame->len : SEGMENT_HEADER_MAX);
     // A cursor beyond the end: the frame isn't what it was.
     if (segment_plan(plan, &frame->offload, frame->len) != 0 || index >= plan->count)
         return false;
-    reader = reader_open(burst, frame);
+    reader = frame_reader_open(burst, frame);
     reader_skip(&reader, plan->header_len + index * plan->gso_size);
     for (; index < plan->count && out->count < max; index++) {
         uint8_t *header = completion->headers[out->count];

@@ -5,6 +5,7 @@
 // beside virtqueue_target.h.
 
 #include "virtqueue_target.h"
+#include "frame_reader.h"
 
 #include <errno.h>
 
@@ -171,39 +172,6 @@ static enum transmit_stop placement_find(struct placement *placement, struct tar
     return TRANSMIT_ALL;
 }
 
-// Reads the frame's segments one after the other.
-struct reader {
-    const struct burst *burst;
-    const uint8_t *data;
-    uint32_t left;
-    uint16_t next;
-};
-
-static void reader_open(struct reader *reader, const struct burst *burst, const struct frame *frame)
-{
-    *reader = (struct reader){burst, frame->data, frame->data_len, frame->segment_first};
-}
-
-// The next bytes in one piece: at most len, at least one. They are read by now
-// or never.
-static inline const uint8_t *reader_next(struct reader *reader, uint32_t *len)
-{
-    const uint8_t *data;
-
-    if (reader->left == 0) {
-        const struct frame_segment *segment = &reader->burst->segments[reader->next++];
-
-        reader->data = segment->data;
-        reader->left = segment->len;
-    }
-    if (*len > reader->left)
-        *len = reader->left;
-    data = reader->data;
-    reader->data += *len;
-    reader->left -= *len;
-    return data;
-}
-
 // Goes through a placement's pieces in order.
 struct writer {
     const struct placement *placement;
@@ -263,10 +231,9 @@ static void placement_use(const struct placement *placement, struct target *targ
 static void placement_fill(const struct placement *placement, struct target *target, const struct burst *burst,
                            const struct frame *frame)
 {
-    struct reader reader;
+    struct frame_reader reader = frame_reader_open(burst, frame);
     struct writer writer;
 
-    reader_open(&reader, burst, frame);
     writer_open(&writer, placement, target->vq, burst, frame);
     for (uint32_t left = frame->len; left > 0;) {
         const uint8_t *data;
@@ -274,7 +241,7 @@ static void placement_fill(const struct placement *placement, struct target *tar
 
         writer_advance(&writer);
         part = left < writer.left ? left : writer.left;
-        data = reader_next(&reader, &part);
+        data = frame_reader_next(&reader, &part);
         copy_bytes(writer.host, data, part);
         writer_skip(&writer, part);
         left -= part;
@@ -288,10 +255,9 @@ static void placement_fill_both(const struct placement *placement, struct target
                                 const struct placement *tap_placement, struct target *tap, const struct burst *burst,
                                 const struct frame *frame)
 {
-    struct reader reader;
+    struct frame_reader reader = frame_reader_open(burst, frame);
     struct writer writer, tap_writer;
 
-    reader_open(&reader, burst, frame);
     writer_open(&writer, placement, target->vq, burst, frame);
     writer_open(&tap_writer, tap_placement, tap->vq, burst, frame);
     for (uint32_t left = frame->len; left > 0;) {
@@ -302,7 +268,7 @@ static void placement_fill_both(const struct placement *placement, struct target
         writer_advance(&tap_writer);
         part = left < writer.left ? left : writer.left;
         part = part < tap_writer.left ? part : tap_writer.left;
-        data = reader_next(&reader, &part);
+        data = frame_reader_next(&reader, &part);
         copy_bytes_twice(writer.host, tap_writer.host, data, part);
         writer_skip(&writer, part);
         writer_skip(&tap_writer, part);

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from typing import Any, Callable
@@ -220,6 +221,25 @@ def wait_for(condition: Callable[[], Any], what: str, explain: Callable[[], str]
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds * SLOW} s: {what}. {explain() if explain else ''}")
         time.sleep(0.005)
+
+
+def crowd(count: int, work: Callable[[int], None]) -> None:
+    """work(0 … count - 1), each in a thread of its own; the first failure is the test's, not lost in a thread."""
+    failures: list[BaseException] = []
+
+    def one(i: int) -> None:
+        try:
+            work(i)
+        except BaseException as failure:  # pylint: disable=broad-except
+            failures.append(failure)
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 class DaemonTest(unittest.TestCase):

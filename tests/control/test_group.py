@@ -10,27 +10,9 @@ import threading
 import time
 import unittest
 
-from harness import Daemon, DaemonTest, ask, expect, main, wait_for
+from harness import Daemon, DaemonTest, ask, crowd, expect, main, wait_for
 
 NET = "/v1/networks/default"
-
-
-def parallel(work, count: int) -> None:
-    failures = []
-
-    def run(i: int) -> None:
-        try:
-            work(i)
-        except Exception as error:  # shown by the test, not lost in a thread
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 class Group(DaemonTest):
@@ -46,7 +28,7 @@ class Group(DaemonTest):
             self.check(ask(client, "PUT", f"{NET}/wires/w{i}", {"a": f"p{i}"}), 201)
             client.close()
 
-        parallel(work, 60)
+        crowd(60, work)
         groups = self.d.log().count("wires looked at")
         self.assertEqual(self.d.get("/v1/stats").json["objects"]["wires"], 60)
         self.assertLess(groups, 60, "one table for several requests")
@@ -62,7 +44,7 @@ class Group(DaemonTest):
             statuses.append(ask(client, "PUT", f"{NET}/wires/w{i}", body).status)
             client.close()
 
-        parallel(work, 40)
+        crowd(40, work)
         self.assertEqual((statuses.count(201), statuses.count(409)), (1, 39))
 
     def test_a_device_that_fails_leaves_nothing(self) -> None:
@@ -102,7 +84,7 @@ class Group(DaemonTest):
             statuses.append(ask(client, "PUT", "/v1/vifs/v", {"kind": "dev", "devargs": "slow:200"}).status)
             client.close()
 
-        parallel(work, 10)
+        crowd(10, work)
         self.assertEqual(sorted(statuses), [200] * 9 + [201])
         self.assertEqual((self.d.table()["vifs"], self.d.generation()), (1, 1))
 
@@ -156,7 +138,7 @@ class Group(DaemonTest):
         sender = threading.Thread(target=traffic)
         sender.start()
         try:
-            parallel(work, 8)
+            crowd(8, work)
         finally:
             done.set()
             sender.join()
