@@ -12,6 +12,7 @@ import unittest
 from typing import Any
 
 from patchbay import MANY, SANITIZED, Case, Daemon, drops, leg, say, tee_stats, to, wait_for
+from scraped import check_scraped
 from traffic import Traffic, check_lossless, port, rate_text, stream
 
 # However long the scheduler keeps the generator from its core, frames wait for it.
@@ -112,6 +113,7 @@ class Lossless(Case):
         self.assertEqual(set(drops(tap)) - {"ring_full"}, set())
         self.assertGreater(tap["copied"]["frames"], HALF // 10)
         say(f"the tap copied {tap['copied']['frames']} of {tap['offered']}")
+        check_scraped(self, self.daemon)
 
     def test_taps_by_direction(self) -> None:
         """a ─[both: m0]─[a-to-b: m1]─[b-to-a: m2]─[split: m3 │ m4]─ b"""
