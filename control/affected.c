@@ -13,7 +13,7 @@ void wire_list_clear(struct wire_list *list)
     *list = (struct wire_list){0};
 }
 
-static int add_wire(struct wire_list *list, const struct object *wire)
+static int add_name(struct wire_list *list, const char *network, const char *name)
 {
     if (list->count == list->size) {
         size_t size = list->size != 0 ? 2 * list->size : 16;
@@ -24,9 +24,14 @@ static int add_wire(struct wire_list *list, const struct object *wire)
         list->size = size;
     }
     struct wire_name *item = &list->items[list->count++];
-    strlcpy(item->network, wire->network, sizeof(item->network));
-    strlcpy(item->name, wire->name, sizeof(item->name));
+    strlcpy(item->network, network, sizeof(item->network));
+    strlcpy(item->name, name, sizeof(item->name));
     return 0;
+}
+
+static int add_wire(struct wire_list *list, const struct object *wire)
+{
+    return add_name(list, wire->network, wire->name);
 }
 
 static int compare_names(const void *one, const void *other)
@@ -87,8 +92,9 @@ static int add_neighbours(const struct model *model, const char *vif, struct wir
     return untouched != NULL ? compile_wires_of_port(model, untouched->network, untouched->name, list) : 0;
 }
 
-// A version came or went.
-static int add_affected(const struct model *model, const struct object *version, struct wire_list *list)
+// A version came or went. vifs: those on which a port did, as a list of names.
+static int add_affected(const struct model *model, const struct object *version, struct wire_list *list,
+                        struct wire_list *vifs)
 {
     int ret = 0;
     switch (version->kind) {
@@ -97,7 +103,7 @@ static int add_affected(const struct model *model, const struct object *version,
     case OBJECT_PORT:
         ret = compile_wires_of_port(model, version->network, version->name, list);
         if (ret == 0)
-            ret = add_neighbours(model, ((const struct port *)version)->vif, list);
+            ret = add_name(vifs, "", ((const struct port *)version)->vif);
         return ret;
     case OBJECT_VIF:
         return compile_wires_of_vif(model, version->name, list);
@@ -123,17 +129,22 @@ static bool is_concerned(const struct object *old, const struct object *next)
 
 int compile_affected(const struct model_change *change, struct wire_list *list)
 {
-    for (size_t i = 0; i < change->record_count; i++) {
+    struct wire_list vifs = {0};
+    int ret = 0;
+    for (size_t i = 0; i < change->record_count && ret == 0; i++) {
         const struct object *old = change->records[i].old;
         const struct object *next = change->records[i].new;
         if (!is_concerned(old, next))
             continue;
-        int ret = old != NULL ? add_affected(change->model, old, list) : 0;
+        ret = old != NULL ? add_affected(change->model, old, list, &vifs) : 0;
         if (ret == 0 && next != NULL)
-            ret = add_affected(change->model, next, list);
-        if (ret != 0)
-            return ret;
+            ret = add_affected(change->model, next, list, &vifs);
     }
+    // Once a vif: 4,000 ports that come to one at once would each look at all the others.
+    wire_list_sort(&vifs);
+    for (size_t i = 0; i < vifs.count && ret == 0; i++)
+        ret = add_neighbours(change->model, vifs.items[i].name, list);
+    wire_list_clear(&vifs);
     wire_list_sort(list);
-    return 0;
+    return ret;
 }

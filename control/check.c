@@ -171,11 +171,11 @@ static int check_vif(const struct model *model, const struct vif *old, const str
 
 static int check_vlan(const struct model *model, const struct port *next, struct error *error)
 {
-    for (const struct use *use = model_first_use(model, OBJECT_VIF, "", next->vif); use != NULL;
-         use = model_next_use(use)) {
+    for (const struct use *use = model_first_use_of_vlan(model, next->vif, next->vlan);
+         use != NULL && use->vlan == next->vlan; use = model_next_use(use)) {
         const struct port *other = (const struct port *)use->user;
-        if (other->vlan != next->vlan || (strcmp(other->object.network, next->object.network) == 0 &&
-                                          strcmp(other->object.name, next->object.name) == 0))
+        if (strcmp(other->object.network, next->object.network) == 0 &&
+            strcmp(other->object.name, next->object.name) == 0)
             continue;
         if (next->vlan == 0)
             return error_set(error, PATCHBAY_ERROR_VLAN_TAKEN, "vlan",

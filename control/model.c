@@ -34,7 +34,7 @@ static int compare_objects(const struct object *one, const struct object *other)
     return order != 0 ? order : strcmp(one->name, other->name);
 }
 
-// A use without user is a probe that comes before all uses of its port or vif.
+// A use without user is a probe that comes before all uses of its port, or of its VLAN of a vif.
 static int compare_uses(const struct use *one, const struct use *other)
 {
     int order = strcmp(one->network, other->network);
@@ -42,10 +42,12 @@ static int compare_uses(const struct use *one, const struct use *other)
         order = strcmp(one->name, other->name);
     if (order != 0 || one == other)
         return order;
-    if (one->user == NULL || other->user == NULL)
-        return (one->user != NULL) - (other->user != NULL);
     if (one->role != other->role)
         return one->role < other->role ? -1 : 1;
+    if (one->vlan != other->vlan)
+        return one->vlan < other->vlan ? -1 : 1;
+    if (one->user == NULL || other->user == NULL)
+        return (one->user != NULL) - (other->user != NULL);
     order = compare_objects(one->user, other->user);
     if (order != 0)
         return order;
@@ -206,7 +208,8 @@ int model_prepare_version(struct object *object)
         }
     } else if (object->kind == OBJECT_PORT) {
         struct port *port = (struct port *)object;
-        port->use = (struct use){.network = "", .name = port->vif, .as = USE_PORT_VIF, .user = object};
+        port->use =
+            (struct use){.network = "", .name = port->vif, .as = USE_PORT_VIF, .vlan = port->vlan, .user = object};
     }
     return 0;
 }
@@ -381,6 +384,13 @@ const struct use *model_first_use(const struct model *model, enum object_kind ki
     struct use probe = {.network = network != NULL ? network : "", .name = name};
     const struct use *use = RB_NFIND(use_tree, tree, &probe);
     return use != NULL && strcmp(use->network, probe.network) == 0 && strcmp(use->name, name) == 0 ? use : NULL;
+}
+
+const struct use *model_first_use_of_vlan(const struct model *model, const char *vif, uint16_t vlan)
+{
+    struct use probe = {.network = "", .name = vif, .vlan = vlan};
+    const struct use *use = RB_NFIND(use_tree, (struct use_tree *)&model->vif_uses, &probe);
+    return use != NULL && strcmp(use->name, vif) == 0 && use->vlan == vlan ? use : NULL;
 }
 
 const struct use *model_next_use(const struct use *use)

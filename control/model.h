@@ -59,6 +59,7 @@ struct use {
     const char *name;
     enum use_as as;
     enum port_role role;
+    uint16_t vlan;             // of the port on the vif
     const struct object *user; // the wire, or the port
     const struct tee *tee;     // USE_TEE_…, else NULL
 };
@@ -235,9 +236,13 @@ size_t model_count_vifs(const struct model *model, enum vif_kind kind);
 
 // Who uses a port (wires, Ts), or a vif (ports; network is ""). Ordered by role (ends and arms, then taps, then
 // Ts that are off), so that a monitor with 100,000 taps can be judged by its first use; then by the user's network
-// and name. O(log n + users). NULL: nobody. A T's use is there in every mode, off too.
+// and name. A vif's ports are ordered by their VLAN. O(log n + users). NULL: nobody. A T's use is there in every mode,
+// off too.
 const struct use *model_first_use(const struct model *model, enum object_kind kind, const char *network,
                                   const char *name);
+// The first of the ports on this VLAN of the vif, 0: untagged; O(log n). NULL: none. In a model that was checked there
+// is no second one, but for a moment the version that takes the place of the first.
+const struct use *model_first_use_of_vlan(const struct model *model, const char *vif, uint16_t vlan);
 const struct use *model_next_use(const struct use *use);
 
 // ---- vif slots ----
