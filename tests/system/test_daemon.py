@@ -280,6 +280,63 @@ class Memory(Case):
         self.assertEqual(remembered(), before)
         self.assertEqual(daemon.wait_wire("w1")["path"], ["a", "bump t2", "tap t1", "b"])
 
+    def test_a_lost_state_comes_back(self) -> None:
+        """Exported, the state file lost, applied to the daemon that starts empty: all of it, with the same uids or without."""
+        daemon = Daemon(self)
+        for name in ("a", "b", "m", "i", "o"):
+            daemon.plug(name, "vhost-server" if name in "io" else "none")
+        daemon.do("PUT", "/v1/vifs/v", {"kind": "vhost", "path": str(daemon.vhost_dir / "v"), "owner": "vm-1",
+                                        "labels": {"rack": "a3"}})
+        daemon.do("PUT", "/v1/networks/blue", {"labels": {"tenant": "7"}})
+        daemon.do("PUT", "/v1/networks/blue/ports/p", {"vif": "v", "vlan": 12, "labels": {"x": "y"}})
+        daemon.do("PUT", "/v1/networks/blue/ports/loose", {})
+        daemon.wire("w1", "a", "b", on_full="drop", stall_ms=123, labels={"k": "ü"})
+        daemon.wire("w2", None, None, admin="down")
+        daemon.tee("w1", "t1", port="m", direction="b-to-a")
+        # Its appliance isn't there, as no appliance is in the moment after a start.
+        daemon.tee("w1", "t2", "?force=1", port="i", out_port="o", mode="bump", on_failure="open", stall_ms=77, before="t1")
+        daemon.tee("w1", "t3", port="blue/p", mode="off")
+        for key, value in (("ingress_bps", "200M"), ("ingress_burst", "100000"), ("egress_bps", "1G"),
+                           ("egress_burst", "70000")):
+            daemon.cli("conf", "set", "port:a", f"{key}={value}", check=True)
+
+        def remembered() -> Any:
+            def strip(thing: Any) -> Any:
+                if isinstance(thing, dict):
+                    return {k: strip(v) for k, v in thing.items()
+                            if k not in ("status", "generation", "uid", "instance", "seq")}
+                return [strip(one) for one in thing] if isinstance(thing, list) else thing
+            config = daemon.get("/v1/config")
+            objects = [f"/v1/vifs/{vif['name']}" for vif in config["vifs"]] + [
+                f"/v1/networks/{one['network']}/{kind}/{one['name']}" for kind in ("ports", "wires") for one in config[kind]]
+            rows = {path: [daemon.get(f"{path}/conf/{key}") for key in daemon.get(f"{path}/conf")["keys"]] for path in objects}
+            return strip(config), {path: {row["key"]: row["value"] for row in found if row["writable"]}
+                                   for path, found in rows.items()}
+        before = remembered()
+        set_keys = before[1]["/v1/networks/default/ports/a"]
+        self.assertEqual([set_keys[key] for key in ("ingress_bps", "ingress_burst", "egress_bps", "egress_burst")],
+                         [200000000, 100000, 1000000000, 70000])
+        export = daemon.directory / "export.json"
+        daemon.cli("export", str(export), check=True)
+        for saved in (export, daemon.state.with_suffix(".json.before")):
+            daemon.stop()
+            for path in daemon.directory.glob("state.db*"):
+                path.unlink()
+            daemon.start()
+            self.assertEqual(daemon.items("/v1/vifs"), [])
+            refused = daemon.cli("apply", "-f", str(saved))
+            self.assertEqual(refused.rc, 1)
+            self.assertIn("--force", refused.err)
+            planned = daemon.cli("apply", "-f", str(saved), "--force", "--dry-run", check=True)
+            self.assertEqual(daemon.items("/v1/vifs"), [], planned)
+            daemon.cli("apply", "-f", str(saved), "--force", check=True)
+            self.assertEqual(remembered(), before, saved)
+            self.assertIn("nothing to do", daemon.cli("apply", "-f", str(saved), check=True).out)
+        # And it is as durable as it was.
+        daemon.kill9()
+        daemon.start()
+        self.assertEqual(remembered(), before)
+
     def test_an_answered_change_survives_a_kill(self) -> None:
         """Killed in the middle of a stream of changes: what was answered is there, and nothing half."""
         daemon = Daemon(self)
