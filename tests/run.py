@@ -11,7 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -40,6 +42,7 @@ class Tally:
 
 
 tally = Tally()
+counting = threading.Lock()  # for what counts while others run
 
 
 def run(command: list[str], log: Path, timeout: float, env: dict[str, str] | None = None) -> int:
@@ -175,15 +178,32 @@ def sanitizers() -> None:
                    env={"TSAN_OPTIONS": f"halt_on_error=1 suppressions={suppressions}"})
 
 
-def system() -> None:
-    for script in sorted((ROOT / "tests" / "system").glob("test_*.py")):
-        log = WORK / "logs" / f"system-{script.stem}.log"
-        start = time.monotonic()
-        rc = run([sys.executable, "-m", "unittest", "-v", script.stem], log, 1200, {
-            "PATCHBAY_BUILD": str(WORK / "release"), "PYTHONPATH": str(script.parent), "PYTHONUNBUFFERED": "1"})
+# Scripts that judge how long something takes, or how much CPU it costs: nothing else runs beside them.
+ALONE = ("test_daemon", "test_durable", "test_offloads", "test_rates", "test_service", "test_upgrade", "test_virtio_user_failures")
+# The others wait for most of their time, for guests that boot or for pings; the longest begin.
+LONGEST = ("test_guests", "test_virtio_user", "test_load")
+
+
+def system_script(script: Path, together: bool) -> None:
+    log = WORK / "logs" / f"system-{script.stem}.log"
+    start = time.monotonic()
+    rc = run([sys.executable, "-m", "unittest", "-v", script.stem], log, 1200, {
+        "PATCHBAY_BUILD": str(WORK / "release"), "PYTHONPATH": str(script.parent), "PYTHONUNBUFFERED": "1",
+        **({"PATCHBAY_TOGETHER": "1"} if together else {})})
+    with counting:
         count_output("system", script.stem, "OK" if rc == 0 else "TIMEOUT" if rc == -1 else "FAIL",
                      log.read_text(errors="replace"))
         print(f"   {script.stem}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def system() -> None:
+    scripts = {script.stem: script for script in sorted((ROOT / "tests" / "system").glob("test_*.py"))}
+    for name in ALONE:
+        system_script(scripts.pop(name), False)
+    order = [*LONGEST, *(name for name in scripts if name not in LONGEST)]
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(system_script, scripts[name], True) for name in order]:
+            done.result()
 
 
 def demo() -> None:

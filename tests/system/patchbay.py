@@ -48,6 +48,8 @@ def _sanitized() -> bool:
 SANITIZED = _sanitized()
 # Sanitizers make everything slower; limits on time that the daemon must keep are multiplied by this.
 SLOW = 10 if SANITIZED else 1
+# The same where other tests run beside this one (tests/run.py); what it takes is judged by those that run alone.
+PROMPT_S = (5 if os.environ.get("PATCHBAY_TOGETHER") else 1) * SLOW
 # The frames of the tests that the design asks 10⁷ of.
 MANY = 10**5 if SANITIZED else 10**7
 # The daemon's worker takes the highest CPU by default; generators get the others.
@@ -298,7 +300,7 @@ class Daemon:
         assert not found, f"{found[0]}: {text[text.index(found[0]):][:8000]}"
         assert self.process.returncode == 0, \
             f"patchbayd ended with {self.process.returncode} on SIGTERM\n{tail(self.log)}"
-        assert took < 1.0 * SLOW, f"patchbayd took {took:.2f} s to end"
+        assert took < PROMPT_S, f"patchbayd took {took:.2f} s to end"
         left = [str(path) for path in (self.socket, self.pidfile) if path.exists()]
         left += [vif["path"] for vif in vifs if vif["kind"] == "vhost-server" and os.path.exists(vif["path"])]
         left += [str(path) for path in dpdk_run_dirs(pid)]

@@ -11,6 +11,7 @@ import unittest
 from typing import Any
 
 from patchbay import SANITIZED, SLOW, Case, Daemon, drops, leg, say, tee_stats, to, wait_for
+from scraped import check_scraped
 from traffic import Traffic, check_lossless, rate_text, stream
 
 PATIENT: dict[str, Any] = {"stall_ms": 10000}
@@ -109,6 +110,7 @@ class Failover(Case):
         self.assertEqual(set(reasons) - {"down"}, {"bump_down"})
         self.assertLessEqual(reasons.get("down", 0), 3 * BURST)
         self.assertEqual(to(stats, "a_to_b", "a", "b"), 0)
+        check_scraped(self, self.daemon)
 
     def test_an_appliance_that_stands_still(self) -> None:
         """It is there, so it isn't failed over; after its stall_ms frames are dropped until it goes on."""
@@ -165,9 +167,9 @@ class Restarts(Case):
         for name in ("a", "b", "mon", "fw-in", "fw-out"):
             self.daemon.plug(name, "vhost")
 
-    def again(self, traffic: Traffic, times: int, kill: bool) -> list[float]:
+    def again(self, traffic: Traffic, times: int, kill: bool, closed: bool = False) -> list[float]:
         """The daemon goes and comes; returns how long it took from its end to traffic. Counters begin anew with each
-        life: `down` adds them up."""
+        life: `down` adds them up. closed: there is a closed bump, by which not one frame may go."""
         gaps = []
         self.down = {"a_to_b": 0, "b_to_a": 0}
         for number in range(times + 1):
@@ -177,6 +179,8 @@ class Restarts(Case):
                 # Until the other end was there again, too: then this count stands still.
                 self.assertEqual(set(drops(stats[way])) - {"down", "bump_down"}, set())
                 self.down[way] += stats[way]["dropped"]["total"]
+                if closed:
+                    self.assertEqual(to(stats, way, way[0], way[-1]), 0, "frames go by a closed bump")
             if number == times:
                 break
             begin = time.monotonic()
@@ -221,7 +225,7 @@ class Restarts(Case):
         self.daemon.tee("w1", "fw", "?force=1", port="fw-in", out_port="fw-out", mode="bump", **PATIENT)
         traffic = Traffic(self, self.daemon, ["fw-in", "fw-out", "a", "b"], ["a>b", "b>a"], reflect=["fw-in:fw-out"])
         kills = 3
-        gaps = self.again(traffic, kills, True)
+        gaps = self.again(traffic, kills, True, closed=True)
         before = traffic.progress()["reflected"]
         wait_for("traffic goes through the bump", lambda: traffic.progress()["reflected"] > before + 1000)
         result = traffic.stop()
