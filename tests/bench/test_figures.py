@@ -13,6 +13,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench"
 sys.path.insert(0, str(BENCH))
 
+from bench_control import judge, tell  # noqa: E402
 from bench_devices import Work  # noqa: E402
 from bench_figures import Series, Turn, Variant, failed, results  # noqa: E402
 from bench_table import print_table  # noqa: E402
@@ -142,6 +143,41 @@ class Plan(unittest.TestCase):
         lines, said = self.plan("--quick", "--case", "wire", "--peer", "none")
         self.assertEqual(["wire, 64, untouched, split", "wire, 1518, untouched, split"], lines)
         self.assertIn("1 kind of rings, 1 device, 2 rounds", said)
+
+
+class Control(unittest.TestCase):
+    """The verdict of --control."""
+
+    def result(self, stream: dict | None = None, problems: tuple[str, ...] = (), load: dict | None = None,
+               grown_kib: int = 100) -> dict:
+        return {"load": {"clients": 64, "seconds": 60.0, "changes": 240000, "refused": 0, "per_second": 4000, "median_us": 15000,
+                         "p99_us": 37000, "max_us": 90000, "fsync_us": 500, "wait_max_us": 2500, "wait_mean_us": 120.0,
+                         "waits_seen": 500, **(load or {})},
+                "frames": {"problems": list(problems), "pause_ms": 3.5, "off_cpu_ms": 9.0, "streams": [
+                    {"sent": 1200000, "received": 1200000, "lost": 0, "duplicate": 0, "reordered": 0, **(stream or {})}]},
+                "daemon": {"resident_kib": 80000, "most_kib": 81000, "grown_kib": grown_kib, "grown_since_s": 6.0}}
+
+    def told(self, result: dict) -> tuple[int, str]:
+        lines = io.StringIO()
+        return tell(result, lines), lines.getvalue()
+
+    def test_passed(self) -> None:
+        status, text = self.told(self.result())
+        self.assertEqual(status, 0)
+        for word in ("4,000 a second", "0.50 ms", "0 lost, 0 doubled, 0 out of order", "at most 3.5 ms", "+0.1 MiB",
+                     "\nverdict   passed\n"):
+            self.assertIn(word, text)
+
+    def test_each_fault(self) -> None:
+        for wrong, word in ((self.result({"lost": 1}, ("a>b: 1 of 1200000 frames were lost, in 1 gaps",)), "1 of 1200000"),
+                            (self.result({"received": 0}), "no frame crossed"), (self.result(load={"refused": 2}), "2 changes"),
+                            (self.result(load={"per_second": 999}), "999 changes a second"),
+                            (self.result(grown_kib=17 << 10), "grew by 17 MiB")):
+            status, text = self.told(wrong)
+            self.assertEqual(status, 1, word)
+            self.assertEqual(len(judge(wrong)), 1)
+            self.assertIn(word, text.splitlines()[-1])
+            self.assertNotIn("passed", text)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ enum {
     PROGRESS_US = 1000000,
     BAD_PRINT_MAX = 8, // bad frames that are shown
     BAD_BYTES = 80,    // bytes of each
+    OFF_CPU_US = 500,  // a loop that took longer than that was interrupted
     SEG_LEN = 17,      // bytes of each but the last buffer of a frame that is spread: odd, and inside the headers
 };
 
@@ -245,18 +246,33 @@ static void phase_next(struct check *check, uint64_t now, uint64_t quiet)
         phase_set(check, CHECK_OVER);
 }
 
+// One loop of so many cycles is over, and so many frames arrived in it.
+static void pause_count(struct check *check, uint64_t cycles, unsigned arrived, uint64_t off_limit)
+{
+    if (cycles > off_limit)
+        check->off_max = cycles > check->off_max ? cycles : check->off_max;
+    else
+        check->pause += cycles;
+    if (check->pause > check->pause_max)
+        check->pause_max = check->pause;
+    if (arrived > 0)
+        check->pause = 0;
+}
+
 static int worker(void *arg)
 {
     struct check *check = arg;
     const struct config *config = check->t->config;
-    uint64_t now = rte_rdtsc(), last = now;
+    const uint64_t off_limit = rte_get_tsc_hz() / 1000000 * OFF_CPU_US;
+    uint64_t now = rte_rdtsc(), last = now, received = 0;
     unsigned loops = 0;
 
     check->start_tsc = now;
     for (unsigned i = 0; i < check->stream_count; i++)
         check->streams[i].rate_start = now;
     while (check->phase != CHECK_OVER) {
-        unsigned moved = 0;
+        unsigned moved = 0, arrived = 0;
+        uint64_t begin = now;
 
         for (unsigned i = 0; i < check->stream_count && check->phase == CHECK_SENDING; i++)
             moved += stream_send(check, &check->streams[i], now);
@@ -264,9 +280,14 @@ static int worker(void *arg)
             moved += reflect_run(&check->t->reflects[i], config->burst);
         for (unsigned i = 0; i < config->port_count; i++) {
             if ((check->rx_mask & 1u << i) != 0)
-                moved += port_receive(check, i);
+                arrived += port_receive(check, i);
         }
+        moved += arrived;
+        received += arrived;
         now = rte_rdtsc();
+        // The first frames may have to wait for a link.
+        if (check->phase == CHECK_SENDING && received > arrived)
+            pause_count(check, now - begin, arrived, off_limit);
         if (moved != 0)
             last = now;
         if (moved == 0 || (++loops & 63) == 0)

@@ -37,7 +37,10 @@ struct check {
     enum check_phase phase; // written by the worker
     bool stalled;           // nothing moved for so long that the run was given up while sending
     bool unsettled;         // frames were missing when the settle time was over
-    uint32_t rx_mask;       // ports that are polled
+    // Cycles while sending in which no frame arrived: now, and the most. Loops in which this program itself was kept
+    // from its CPU don't count; the longest of those stands apart.
+    uint64_t pause, pause_max, off_max;
+    uint32_t rx_mask; // ports that are polled
     unsigned bad_printed;
     unsigned stream_count;
     struct check_stream streams[TRAFFIC_STREAMS_MAX];

@@ -175,11 +175,13 @@ int check_report(const struct check *check)
     if (check->stalled)
         problem(&problems, "nothing moved for %g s while sending", config->stall_s);
     ok = json_array_size(problems.list) == 0;
-    root =
-        json_pack("{s:s, s:b, s:o, s:f, s:f, s:b, s:b, s:b, s:s, s:o, s:o, s:o}", "mode", "check", "ok", ok, "problems",
-                  problems.list, "seconds", seconds, "sent_mpps", seconds > 0 ? (double)sent / seconds / 1e6 : 0.0,
-                  "stalled", check->stalled, "unsettled", check->unsettled, "interrupted", traffic_stop != 0, "memory",
-                  check->t->memory, "streams", streams, "ports", ports, "reflect", reflect_json(check->t));
+    root = json_pack("{s:s, s:b, s:o, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:s, s:o, s:o, s:o}", "mode", "check", "ok",
+                     ok, "problems", problems.list, "seconds", seconds, "sent_mpps",
+                     seconds > 0 ? (double)sent / seconds / 1e6 : 0.0, "pause_ms",
+                     1e3 * (double)check->pause_max / (double)rte_get_tsc_hz(), "off_cpu_ms",
+                     1e3 * (double)check->off_max / (double)rte_get_tsc_hz(), "stalled", check->stalled, "unsettled",
+                     check->unsettled, "interrupted", traffic_stop != 0, "memory", check->t->memory, "streams", streams,
+                     "ports", ports, "reflect", reflect_json(check->t));
     json_dumpf(root, stdout, JSON_REAL_PRECISION(8));
     putchar('\n');
     fflush(stdout);

@@ -4,6 +4,8 @@
 // with a connection and a wire of its own. Says how many changes a second were
 // acknowledged, how long one took, and, for comparison, what an fsync takes in
 // the directory of the state: a change isn't acknowledged before it is on disk.
+// As the clients may be as many as the daemon serves, it is they who look now and
+// then how long the last change had to wait for the workers.
 
 #include <bsd/stdlib.h>
 #include <bsd/string.h>
@@ -23,14 +25,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CLIENTS_MAX = 64, FSYNCS = 200, SAMPLES_MAX = 1 << 20, ANSWER_MAX = 64 * 1024 };
+enum { CLIENTS_MAX = 64, FSYNCS = 200, SAMPLES_MAX = 1 << 20, ANSWER_MAX = 64 * 1024, LOOK_EVERY = 64 };
 
 struct client {
     pthread_t thread;
     unsigned number;
-    uint64_t changes;
-    uint64_t refused;    // any status but 200 and 201
-    uint32_t *latencies; // µs, of the first SAMPLES_MAX changes
+    _Atomic(uint64_t) changes; // written by its thread, read by the main one
+    uint64_t refused;          // any status but 200 and 201
+    uint64_t looks;            // at the daemon's stats
+    double wait_sum, wait_max; // µs, what these said of the last change
+    uint32_t *latencies;       // µs, of the first SAMPLES_MAX changes
     int fd;
 };
 
@@ -56,10 +60,11 @@ static int connect_to_daemon(void)
     return fd;
 }
 
-// Sends a request and reads its whole answer. Returns the status.
+static _Thread_local char answer[ANSWER_MAX];
+
+// Sends a request and reads its whole answer into `answer`. Returns the status.
 static int ask(int fd, const char *method, const char *path, const char *body)
 {
-    static _Thread_local char answer[ANSWER_MAX];
     char request[1024];
     int size = snprintf(request, sizeof(request), "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
                         method, path, strlen(body), body);
@@ -89,6 +94,21 @@ static int ask(int fd, const char *method, const char *path, const char *body)
     return status;
 }
 
+static void look(struct client *client)
+{
+    static const char key[] = "\"wait_us\":";
+    const char *found = ask(client->fd, "GET", "/v1/stats", "") == 200 ? strstr(answer, key) : NULL;
+    double wait;
+
+    if (found == NULL)
+        errx(1, "no stats that this understands: %.200s", answer);
+    wait = strtod(found + strlen(key), NULL);
+    client->looks++;
+    client->wait_sum += wait;
+    if (wait > client->wait_max)
+        client->wait_max = wait;
+}
+
 static void *run(void *arg)
 {
     struct client *client = arg;
@@ -96,15 +116,17 @@ static void *run(void *arg)
 
     snprintf(path, sizeof(path), "/v1/networks/default/wires/load%u", client->number);
     while (!atomic_load(&stopping)) {
-        uint64_t began = now_ns();
+        uint64_t began = now_ns(), changes = atomic_load_explicit(&client->changes, memory_order_relaxed);
         int status;
 
-        snprintf(body, sizeof(body), "{\"stall_ms\":%u}", (unsigned)(client->changes % 50000) + 1);
-        status = ask(client->fd, client->changes == 0 ? "PUT" : "PATCH", path, body);
-        if (client->changes < SAMPLES_MAX)
-            client->latencies[client->changes] = (uint32_t)((now_ns() - began) / 1000);
-        client->changes++;
+        snprintf(body, sizeof(body), "{\"stall_ms\":%u}", (unsigned)(changes % 50000) + 1);
+        status = ask(client->fd, changes == 0 ? "PUT" : "PATCH", path, body);
+        if (changes < SAMPLES_MAX)
+            client->latencies[changes] = (uint32_t)((now_ns() - began) / 1000);
+        atomic_store_explicit(&client->changes, changes + 1, memory_order_relaxed);
         client->refused += status != 200 && status != 201;
+        if (changes % LOOK_EVERY == client->number % LOOK_EVERY)
+            look(client);
     }
     return NULL;
 }
@@ -146,7 +168,8 @@ static uint32_t measure_fsync(const char *directory)
 
 static void report(struct client *clients, unsigned count, double seconds, const char *directory)
 {
-    uint64_t changes = 0, refused = 0, samples = 0;
+    uint64_t changes = 0, refused = 0, samples = 0, looks = 0;
+    double wait_sum = 0, wait_max = 0;
     uint32_t *all;
 
     for (unsigned i = 0; i < count; i++) {
@@ -155,6 +178,9 @@ static void report(struct client *clients, unsigned count, double seconds, const
         changes += clients[i].changes;
         refused += clients[i].refused;
         samples += own;
+        looks += clients[i].looks;
+        wait_sum += clients[i].wait_sum;
+        wait_max = clients[i].wait_max > wait_max ? clients[i].wait_max : wait_max;
     }
     all = calloc(samples > 0 ? samples : 1, sizeof(*all));
     if (all == NULL)
@@ -167,12 +193,28 @@ static void report(struct client *clients, unsigned count, double seconds, const
         samples += own;
     }
     qsort(all, samples, sizeof(*all), compare);
-    printf("{\"clients\":%u,\"seconds\":%.1f,\"changes\":%llu,\"refused\":%llu,\"per_second\":%.0f,\"median_us\":%u,"
-           "\"p99_us\":%u,\"max_us\":%u,\"fsync_us\":%u}\n",
-           count, seconds, (unsigned long long)changes, (unsigned long long)refused, (double)changes / seconds,
-           samples > 0 ? all[samples / 2] : 0, samples > 0 ? all[samples * 99 / 100] : 0,
-           samples > 0 ? all[samples - 1] : 0, measure_fsync(directory));
+    printf(
+        "{\"clients\":%u,\"seconds\":%.1f,\"changes\":%llu,\"refused\":%llu,\"per_second\":%.0f,\"median_us\":%u,"
+        "\"p99_us\":%u,\"max_us\":%u,\"fsync_us\":%u,\"wait_max_us\":%.0f,\"wait_mean_us\":%.1f,\"waits_seen\":%llu}\n",
+        count, seconds, (unsigned long long)changes, (unsigned long long)refused, (double)changes / seconds,
+        samples > 0 ? all[samples / 2] : 0, samples > 0 ? all[samples * 99 / 100] : 0,
+        samples > 0 ? all[samples - 1] : 0, measure_fsync(directory), wait_max,
+        looks > 0 ? wait_sum / (double)looks : 0, (unsigned long long)looks);
     free(all);
+}
+
+// A line a second on stderr: the changes so far.
+static void pass_time(const struct client *clients, unsigned count, unsigned seconds, bool progress)
+{
+    for (unsigned second = 0; second < seconds; second++) {
+        uint64_t changes = 0;
+
+        sleep(1);
+        for (unsigned i = 0; i < count && progress; i++)
+            changes += atomic_load_explicit(&clients[i].changes, memory_order_relaxed);
+        if (progress)
+            fprintf(stderr, "%llu\n", (unsigned long long)changes);
+    }
 }
 
 int main(int argc, char *argv[])
@@ -182,8 +224,8 @@ int main(int argc, char *argv[])
     unsigned count, seconds;
     uint64_t began;
 
-    if (argc != 5)
-        errx(2, "usage: patchbay-control-load SOCKET CLIENTS SECONDS STATE-DIRECTORY");
+    if (argc != 5 && (argc != 6 || strcmp(argv[5], "progress") != 0))
+        errx(2, "usage: patchbay-control-load SOCKET CLIENTS SECONDS STATE-DIRECTORY [progress]");
     socket_path = argv[1];
     count = (unsigned)strtonum(argv[2], 1, CLIENTS_MAX, &wrong[0]);
     seconds = (unsigned)strtonum(argv[3], 1, 86400, &wrong[1]);
@@ -200,7 +242,7 @@ int main(int argc, char *argv[])
     for (unsigned i = 0; i < count; i++)
         if ((errno = pthread_create(&clients[i].thread, NULL, run, &clients[i])) != 0)
             err(1, "thread");
-    sleep(seconds);
+    pass_time(clients, count, seconds, argc == 6);
     atomic_store(&stopping, true);
     for (unsigned i = 0; i < count; i++)
         pthread_join(clients[i].thread, NULL);
