@@ -368,12 +368,14 @@ class Changes(Case):
         check_lossless(traffic.stop())
 
     def wait_empty(self, traffic: Traffic) -> None:
-        """A T that is off gets nothing; until its appliance has sent on what it had."""
-        def still() -> bool:
-            before = traffic.progress()["reflected"]
-            time.sleep(0.05)
-            return traffic.progress()["reflected"] == before
-        wait_for("the appliance is empty", still)
+        """A T that is off gets nothing; until all that its appliance got has come back from it."""
+        def back() -> bool:
+            stats = [self.daemon.vif_stats(name) for name in ("fw-in", "fw-out")]
+            got, gave = (sum(one[what]["frames"] for one in stats) for what in ("transmitted", "received"))
+            assert got == gave, f"the appliance got {got} frames and gave back {gave}"
+            return True
+        wait_for("the appliance is empty", back, 60)
+        traffic.progress()
 
 
 if __name__ == "__main__":
