@@ -29,6 +29,7 @@ static struct timer retry;
 static bool retrying;
 static bool first_table = true;
 static bool vifs_changed; // since the last table
+static bool queues_grown; // vifs are listed with more queues than the last table has
 static bool running;      // apply_start was called
 
 // Commands that wait for a device to be gone.
@@ -57,7 +58,8 @@ bool apply_is_idle(void)
 // What Patchbay itself wants, whether or not a client asks for something.
 static bool has_own_work(void)
 {
-    return !retrying && (first_table || dirty.count > 0 || devices_restored() || drains_ready() || plan_late_pending());
+    return !retrying && (first_table || queues_grown || dirty.count > 0 || devices_restored() || drains_ready() ||
+                         plan_late_pending());
 }
 
 uint64_t apply_deadline(void)
@@ -183,8 +185,9 @@ static int make_tables(void)
     bool two = plan_needs_two(&plans);
 
     // A change of labels alone needs no table.
-    if (plans.count == 0 && !vifs_changed && !first_table)
+    if (plans.count == 0 && !vifs_changed && !queues_grown && !first_table)
         return 0;
+    queues_grown = false;
     plan_select(&plans, false);
     tables[0] = live_table_build(change.generation);
     if (two && tables[0] != NULL) {
@@ -282,6 +285,7 @@ static void undo(const struct error *error)
             batch_drop_devices(command->batch);
         command_fail(command, error);
     }
+    queues_grown = true; // perhaps; one table too many does no harm
     // What Patchbay itself wanted (a drain's end, a device that came) is wanted still.
     for (size_t i = 0; i < affected.count; i++)
         if (add_name(&dirty, &affected.items[i]) != 0)
@@ -466,6 +470,12 @@ void apply_device_came(struct device *device)
         return;
     if (compile_wires_of_vif(control.model, device->name, &dirty) != 0)
         log_message(LOG_LEVEL_ERROR, "apply", "memory is out: the wires of vif %s stay down", device->name);
+}
+
+void apply_queues_grown(vif_slot slot)
+{
+    vif_list(slot, true);
+    queues_grown = true;
 }
 
 void apply_device_gone(void)

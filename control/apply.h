@@ -29,6 +29,9 @@ void apply_device_came(struct device *device);
 // A device is gone: who waits for that is answered.
 void apply_device_gone(void);
 
+// A listed vif has more queues than tables poll: the next one polls them all.
+void apply_queues_grown(vif_slot slot);
+
 // Goes on as far as it can without blocking. To be called each turn of the loop.
 void apply_run(void);
 

@@ -124,7 +124,11 @@ static json_t *get_offloads(const struct conf_subject *subject, const struct con
 static json_t *get_worker(const struct conf_subject *subject, const struct conf_row *row, char *reason)
 {
     (void)row;
-    return has_device(subject, reason) ? json_integer(subject->state.worker) : NULL;
+    if (!has_device(subject, reason))
+        return NULL;
+    if (subject->state.workers[0] == VIF_WORKER_NONE)
+        return conf_refuse(reason, "no worker polls it: it sends nothing, or its queue is just moving");
+    return json_integer(subject->state.workers[0]);
 }
 
 static json_t *get_node(const struct conf_subject *subject, const struct conf_row *row, char *reason)

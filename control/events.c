@@ -95,6 +95,8 @@ static void take_news(void *arg)
 
         if (device == NULL || !vif_read_state(slot, &state))
             continue;
+        if (device->listed && vif_has_grown(slot))
+            apply_queues_grown(slot);
         log_link(device, &state);
         events_look_at(device->name);
     }

@@ -250,7 +250,7 @@ static void print_vif_discards(text_t *text, family_t *family, snapshot_t *snaps
 static void print_queue(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
 {
     const struct metrics_vif *vif = &snapshot->vifs.items[at];
-    struct vif_queue_count count;
+    struct queue_count count;
     char queue[24];
 
     for (uint16_t i = 0; vif_read_queue(vif->slot, i, &count); i++) {
@@ -266,7 +266,7 @@ static void print_queue(text_t *text, family_t *family, snapshot_t *snapshot, si
 #define STAGE(member)  offsetof(struct stage_count, member)
 #define TEE(member)    offsetof(struct tee_sum, member)
 #define VIF(member)    offsetof(struct vif_count, member)
-#define QUEUE(member)  offsetof(struct vif_queue_count, member)
+#define QUEUE(member)  offsetof(struct queue_count, member)
 #define P              "patchbay_"
 
 const struct metrics_family metrics_families[] = {

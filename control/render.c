@@ -77,6 +77,19 @@ json_t *render_offloads(uint64_t features)
     return words;
 }
 
+// Who polls each of its queues.
+static json_t *render_workers(const struct vif_state *state)
+{
+    json_t *workers = json_array();
+
+    for (uint16_t queue = 0; queue < state->queue_count; queue++)
+        if (state->workers[queue] != VIF_WORKER_NONE)
+            json_array_append_new(workers, json_integer(state->workers[queue]));
+        else
+            json_array_append_new(workers, json_null());
+    return workers;
+}
+
 static json_t *render_vif_status(const struct vif *vif)
 {
     struct vif_state state = {0};
@@ -86,7 +99,10 @@ static json_t *render_vif_status(const struct vif *vif)
 
     status_of_vif(vif, &status);
     shown = begin_status(&status);
-    put(shown, "worker", there ? json_integer(state.worker) : json_null());
+    put(shown, "worker",
+        there && state.queue_count > 0 && state.workers[0] != VIF_WORKER_NONE ? json_integer(state.workers[0])
+                                                                              : json_null());
+    put(shown, "workers", render_workers(&state));
     put(shown, "queue_pairs", json_integer(state.queue_pairs));
     put(shown, "rx_ring_size", json_integer(state.ring_size[0]));
     put(shown, "tx_ring_size", json_integer(state.ring_size[1]));

@@ -29,6 +29,21 @@ static json_t *render_discarded(const uint64_t discarded[VIF_DISCARD_REASON_COUN
     return shown;
 }
 
+static json_t *render_queues(const struct vif *vif)
+{
+    json_t *queues = json_array();
+    struct queue_count count;
+
+    for (uint16_t queue = 0; device_usable(vif->slot) && vif_read_queue(vif->slot, queue, &count); queue++)
+        json_array_append_new(
+            queues,
+            json_pack("{sI so so so sI sI}", "queue", (json_int_t)queue, "worker",
+                      count.worker != VIF_WORKER_NONE ? json_integer((json_int_t)count.worker) : json_null(),
+                      "received", render_frames(&count.received), "transmitted", render_frames(&count.transmitted),
+                      "notified", (json_int_t)count.notified, "busy_cycles", (json_int_t)count.busy_cycles));
+    return queues;
+}
+
 void stats_vif(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
 {
     struct vif_count count = {0};
@@ -47,12 +62,12 @@ void stats_vif(struct exchange *exchange, const struct target *target, const str
     if (device_usable(vif->slot))
         vif_read_count(vif->slot, &count);
     exchange_answer(exchange, 200,
-                    json_pack("{ss ss so so so sI sI sI sI sI}", "vif", vif->object.name, "uid", vif->object.uid,
+                    json_pack("{ss ss so so so sI sI sI sI sI so}", "vif", vif->object.name, "uid", vif->object.uid,
                               "received", render_frames(&count.received), "transmitted",
                               render_frames(&count.transmitted), "discarded", render_discarded(count.discarded),
                               "rx_missed", (json_int_t)count.rx_missed, "rx_errors", (json_int_t)count.rx_errors,
                               "notified", (json_int_t)count.notified, "announced", (json_int_t)count.announced,
-                              "reconnects", (json_int_t)count.reconnects),
+                              "reconnects", (json_int_t)count.reconnects, "queues", render_queues(vif)),
                     0);
 }
 

@@ -18,6 +18,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
+#include <rte_cycles.h>
 #include <rte_vhost.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -303,8 +304,40 @@ static void take_log(struct attachment *attachment, const struct guest_log *log)
                         attachment->vif->name);
 }
 
-struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs,
-                                     const struct attachment_config *config, char *reason, size_t reason_size)
+static void forget_ring(struct virtqueue *vq)
+{
+    if (vq->kick_fd >= 0)
+        close(vq->kick_fd);
+    if (vq->call_fd >= 0)
+        close(vq->call_fd);
+    memset(vq, 0, sizeof(*vq));
+    vq->kick_fd = vq->call_fd = -1;
+}
+
+// The pairs after the first: those that the front end has set up, wholly. One that
+// it has enabled must be sound.
+static int load_more(struct attachment *attachment, const struct attachment_config *config, char *reason,
+                     size_t reason_size)
+{
+    for (uint16_t pair = 1; pair < VIF_QUEUES_MAX; pair++) {
+        int err = 0;
+
+        for (unsigned ring = 2u * pair; ring < 2u * pair + 2 && err == 0; ring++)
+            err = load_ring(attachment, ring, config, reason, reason_size);
+        if (err == 0) {
+            attachment->queue_pairs = pair + 1;
+            continue;
+        }
+        forget_ring(&attachment->queues[pair].to_guest);
+        forget_ring(&attachment->queues[pair].from_guest);
+        if (err != -EAGAIN && (config->enabled[2 * pair] || config->enabled[2 * pair + 1]))
+            return err;
+    }
+    return 0;
+}
+
+struct attachment *attachment_create(struct vif *vif, int vid, const struct attachment_config *config, char *reason,
+                                     size_t reason_size)
 {
     size_t size = (sizeof(struct attachment) + 63) / 64 * 64;
     struct attachment *attachment = aligned_alloc(64, size);
@@ -318,10 +351,11 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
     attachment->vid = vid;
     attachment->numa_node = rte_vhost_get_numa_node(vid);
     attachment->vif = vif;
-    attachment->queue_pairs = queue_pairs;
+    attachment->queue_pairs = 1;
+    attachment->patience = rte_get_tsc_hz();
     for (unsigned i = 0; i <= GUEST_MEMORY_REGIONS; i++)
         attachment->watches[i] = -1;
-    for (unsigned ring = 0; ring < 2u * queue_pairs; ring++)
+    for (unsigned ring = 0; ring < 2u * VIF_QUEUES_MAX; ring++)
         attachment_ring(attachment, ring)->kick_fd = attachment_ring(attachment, ring)->call_fd = -1;
     err = load_memory(&attachment->memory, vid, reason, reason_size);
     if (err == 0 && rte_vhost_get_negotiated_features(vid, &attachment->features) != 0)
@@ -330,8 +364,10 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
         take_log(attachment, config->log);
     if (err == 0 && rte_vhost_get_mtu(vid, &attachment->mtu) != 0)
         attachment->mtu = 0;
-    for (unsigned ring = 0; ring < 2u * queue_pairs && err == 0; ring++)
+    for (unsigned ring = 0; ring < 2 && err == 0; ring++)
         err = load_ring(attachment, ring, config, reason, reason_size);
+    if (err == 0)
+        err = load_more(attachment, config, reason, reason_size);
     if (err == 0)
         err = watch_memory(attachment, reason, reason_size);
     if (err != 0) {
@@ -341,11 +377,32 @@ struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pa
     return attachment;
 }
 
+uint16_t attachment_pairs_in_use(const struct attachment *attachment)
+{
+    uint16_t pairs = 0;
+
+    while (pairs < attachment->queue_pairs && attachment->queues[pairs].to_guest.enabled &&
+           attachment->queues[pairs].from_guest.enabled)
+        pairs++;
+    return pairs;
+}
+
+uint16_t attachment_tx_pairs(const struct attachment *attachment)
+{
+    uint16_t pairs = 0;
+
+    while (pairs < attachment->queue_pairs && attachment->queues[pairs].to_guest.enabled)
+        pairs++;
+    return pairs;
+}
+
 void attachment_push(const struct attachment *attachment, int32_t *known)
 {
     for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
         const struct virtqueue *vq = attachment_ring((struct attachment *)attachment, ring);
 
+        if (vq->desc == NULL)
+            continue;
         if (vq->packed) {
             known[ring] = packed_place(vq);
             rte_vhost_set_vring_base(attachment->vid, ring, packed_place(vq), packed_place(vq));
@@ -394,7 +451,8 @@ bool attachment_is_empty(const struct attachment *attachment)
     }
     for (unsigned pair = 0; pair < attachment->queue_pairs; pair++) {
         // A driver has posted receive buffers before it needs a frame.
-        if (!is_zero(attachment->queues[pair].to_guest.desc, 16 * (size_t)attachment->queues[pair].to_guest.size))
+        if (attachment->queues[pair].to_guest.desc != NULL &&
+            !is_zero(attachment->queues[pair].to_guest.desc, 16 * (size_t)attachment->queues[pair].to_guest.size))
             return false;
     }
     return true;

@@ -18,8 +18,9 @@
 
 struct attachment {
     struct guest_memory memory;
-    uint64_t features; // negotiated virtio features
-    uint16_t queue_pairs;
+    uint64_t features;    // negotiated virtio features
+    uint64_t patience;    // TSC cycles that frames in a retired queue are kept
+    uint16_t queue_pairs; // up to the last one whose rings are there; of those before some may have none (desc NULL)
     // An announcement waits to be sent in the guest's name, before its own
     // frames; written by the worker that polls queue 0.
     bool announce;
@@ -47,13 +48,18 @@ struct attachment_config {
     const struct guest_log *log; // NULL: none
 };
 
-// Makes an attachment of what the library holds for the connection vid, for
-// the first queue_pairs of its pairs. Rings are numbered 2 × pair: to the guest,
+// Makes an attachment of what the library holds for the connection vid. The first
+// pair must be there; others may, up to VIF_QUEUES_MAX. Rings are numbered 2 × pair: to the guest,
 // 2 × pair + 1: from it. A memory table must be there. The caller owns it:
 // attachment_free. Returns NULL with why in reason (size bytes), for the vif's
 // state. A packed ring whose place can't be told is broken from the start.
-struct attachment *attachment_create(struct vif *vif, int vid, uint16_t queue_pairs,
-                                     const struct attachment_config *config, char *reason, size_t reason_size);
+struct attachment *attachment_create(struct vif *vif, int vid, const struct attachment_config *config, char *reason,
+                                     size_t reason_size);
+
+// How many pairs the guest uses: from the first on those that are enabled, both
+// ways; and to the guest only.
+uint16_t attachment_pairs_in_use(const struct attachment *attachment);
+uint16_t attachment_tx_pairs(const struct attachment *attachment);
 
 // Tells the library where the rings stand, so that it tells the guest; of packed
 // rings that is noted in known. No worker uses the attachment any more.

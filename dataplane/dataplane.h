@@ -105,6 +105,9 @@ const char *dataplane_dpdk_version(void);
 typedef uint32_t vif_slot;
 #define VIF_SLOT_NONE UINT32_MAX
 
+enum { VIF_QUEUES_MAX = LIMIT_QUEUE_PAIRS };
+#define VIF_WORKER_NONE UINT16_MAX
+
 enum vif_kind { VIF_VHOST, VIF_VHOST_SERVER, VIF_DEV, VIF_KERNEL_NEW, VIF_NONE, VIF_KIND_COUNT };
 
 struct vif_config {
@@ -124,11 +127,27 @@ struct vif_config {
 // -ENODEV, -ENOSPC (a limit of DPDK), -EINVAL, -EIO, …
 int vif_create(const struct vif_config *config, char *reason, size_t reason_size);
 
-// Control: says whether the tables built from now on poll the vif. A new vif
-// isn't listed: list it before the build of the table that brings it in, and take it
-// off the list before the build of the table after which it is destroyed. Does
-// nothing for an empty slot.
+// Control: says whether the tables built from now on poll the vif, with all the
+// queues that it has by now. A new vif isn't listed: list it before the build of
+// the table that brings it in, and take it off the list before the build of the
+// table after which it is destroyed. Does nothing for an empty slot.
 void vif_list(vif_slot slot, bool listed);
+
+// Control: true if a listed vif has more queues than it was listed with: its
+// guest has many. List it again and publish a table. An event tells of it.
+bool vif_has_grown(vif_slot slot);
+
+// Control: says which worker polls a receive queue in the tables built from now
+// on; VIF_WORKER_NONE: none does. A queue that is polled is moved by two tables:
+//   vif_place_queue(…, VIF_WORKER_NONE), build, publish_begin, publish_done,
+//   vif_queue_left, vif_place_queue(…, new worker), build, publish_begin
+// (the second table may be built before the first is published). Does nothing
+// for a queue that doesn't exist.
+void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker);
+
+// Control: no worker waits for the queue any more. No table polls it: publish_done
+// was true for one that doesn't.
+void vif_queue_left(vif_slot slot, uint16_t queue);
 
 // Device: removes a vif that no table and no leg names any more: it is off the
 // list, and publish_done was true for a table built since. The guest sees the
@@ -144,7 +163,8 @@ struct vif_state {
     uint16_t queue_pairs;              // in use
     uint16_t ring_size[2];             // receive (from the guest or NIC), transmit; entries
     uint64_t virtio_features;          // negotiated; 0 for others
-    unsigned worker;                   // index of the worker that polls it
+    uint16_t queue_count;              // that exist; at least 1
+    uint16_t workers[VIF_QUEUES_MAX];  // index of the worker that polls each of them, or VIF_WORKER_NONE
     uint16_t mtu;                      // bytes of payload; 0: not known
     uint8_t mac[6];                    // all zero: not known
     uint32_t speed_mbps;               // of its link, Mbit/s; 0: not known
@@ -171,15 +191,16 @@ bool vif_read_count(vif_slot slot, struct vif_count *count);
 // Any thread: calls each(arg, name, value) for every extended statistic of the vif's driver; name is the driver's own.
 // Returns false for an empty slot, or a driver without any.
 bool vif_each_statistic(vif_slot slot, void (*each)(void *arg, const char *name, uint64_t value), void *arg);
-struct vif_queue_count {
+struct queue_count {
+    unsigned worker; // VIF_WORKER_NONE: nobody polls it
     struct frame_count received;
     struct frame_count transmitted;
     uint64_t notified;
+    uint64_t busy_cycles; // TSC that workers spent on the frames received, an estimate by samples
 };
 
-// Any thread: what one pair of queues has of the vif's counters. Returns false beyond the last one, or for an empty
-// slot.
-bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count);
+// Any thread. Returns false for an empty slot and for a queue that doesn't exist.
+bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count);
 
 // ---- legs ----
 
@@ -222,7 +243,8 @@ struct hop_program {
 };
 
 // A program made ready for the workers, with its counters. Immutable but for
-// the counters, whose one writer is the worker that polls the source.
+// the counters. Each of them has one writer, the worker that polls the source:
+// where the source has many queues, each queue has counters of its own.
 struct leg;
 
 // Control: makes a leg; every vif that the program names must exist and

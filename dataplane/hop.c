@@ -151,8 +151,8 @@ static inline void stall_reset(struct vif_rxq *rxq)
 
 // What happens to frames [*at, count) that the receiver didn't take. Moves *at
 // over those that are dropped, which may be none: then they wait. Returns the reason.
-static enum drop_reason refuse(const struct hop_context *context, const struct leg_step *end, enum transmit_stop stop,
-                               bool wait, uint16_t *at, uint16_t count)
+static enum drop_reason refuse(const struct hop_context *context, const struct leg_step *end, uint16_t queue,
+                               enum transmit_stop stop, bool wait, uint16_t *at, uint16_t count)
 {
     struct vif_rxq *rxq = context->rxq;
 
@@ -183,6 +183,7 @@ static enum drop_reason refuse(const struct hop_context *context, const struct l
     // The stall clock belongs to the head frame and to whom it waits for: it is
     // reset with every frame that goes. Once it has run out there is no room for
     // those behind the head either.
+    rxq->waits_queue = queue;
     rxq->waits_for = end->vif;
     if (rxq->stalled_by != end->vif) {
         stall_reset(rxq);
@@ -201,6 +202,7 @@ static enum drop_reason refuse(const struct hop_context *context, const struct l
 // A tap that is served in the pass that serves the receiver.
 struct one_pass_tap {
     struct leg_step *step;
+    uint16_t queue; // of its monitor; the caller has locked it
     struct tap_count count;
     struct frame_count given; // what it got otherwise: its own pass
 };
@@ -212,7 +214,7 @@ static void tap_late(const struct hop_context *context, struct one_pass_tap *tap
     const struct frame_count before = tap->count.copied;
 
     tap->count.offered += to - from;
-    tap_copy(tap->step->vif, burst, from, to - from, context->scratch, &tap->count, &tap->given);
+    tap_copy(tap->step->vif, tap->queue, burst, from, to - from, context->scratch, &tap->count, &tap->given);
     // Here is but the difference to what is counted as copied.
     tap->given.frames -= tap->count.copied.frames - before.frames;
     tap->given.bytes -= tap->count.copied.bytes - before.bytes;
@@ -228,11 +230,11 @@ static void drop(const struct hop_context *context, struct leg *leg, enum drop_r
         tap_late(context, tap, burst, from, to);
 }
 
-static void flush(struct vif *vif, uint64_t frames, uint64_t bytes)
+static void flush(struct vif *vif, uint16_t queue, uint64_t frames, uint64_t bytes)
 {
-    txq_add(&vif->txq[0], frames, bytes);
+    txq_add(vif_txq(vif, queue), frames, bytes);
     if (vif->ops->flush != NULL && frames > 0)
-        vif->ops->flush(vif, 0);
+        vif->ops->flush(vif, queue);
 }
 
 // What completing frames has come to in one deliver. Not looked at before the first is.
@@ -244,7 +246,7 @@ struct completing {
 // Completes frames from `at`, where the receiver's transmit stopped. Returns why it
 // stops in turn; TRANSMIT_ALL: transmit may go on, behind the *done frames that are out.
 __attribute__((noinline, cold)) static enum transmit_stop complete(const struct hop_context *context, struct vif *vif,
-                                                                   struct burst *burst, uint16_t at,
+                                                                   uint16_t queue, struct burst *burst, uint16_t at,
                                                                    struct one_pass_tap *tap,
                                                                    struct completing *completing, uint16_t *done)
 {
@@ -257,7 +259,7 @@ __attribute__((noinline, cold)) static enum transmit_stop complete(const struct 
         snapshot_frame(burst, &burst->frames[at], context->scratch->bounce);
         end = at + 1;
     }
-    *done = complete_transmit(vif, 0, burst, at, end, &context->scratch->completion, &completing->state, &stop);
+    *done = complete_transmit(vif, queue, burst, at, end, &context->scratch->completion, &completing->state, &stop);
     if (completing->state.sent.frames != sent) {
         stall_reset(context->rxq);
         context->rxq->moved = true;
@@ -269,14 +271,16 @@ __attribute__((noinline, cold)) static enum transmit_stop complete(const struct 
     return stop;
 }
 
-// Gives the burst to the step's vif; with tap_step, whose monitor's lock the caller
-// holds, to its monitor in the same pass. Returns how many frames leave the source.
+// Gives the burst to the step's vif; with a tap (else NULL), whose monitor's queue the
+// caller has locked, to its monitor in the same pass. Returns how many frames leave
+// the source.
 static uint16_t deliver(const struct hop_context *context, struct leg *leg, struct leg_step *end,
-                        struct leg_step *tap_step, struct burst *burst, bool wait)
+                        struct one_pass_tap *tap, struct burst *burst, bool wait)
 {
     struct vif_rxq *rxq = context->rxq;
     struct vif *vif = end->vif;
-    struct one_pass_tap with, *tap = NULL;
+    const uint16_t queue = vif_tx_queue(vif, context->queue);
+    struct vif_txq *txq = vif_txq(vif, queue);
     struct completing completing;
     struct frame_count given; // to the vif: segments one by one
     uint64_t frames = 0, bytes = 0;
@@ -284,11 +288,7 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
     bool completes = false; // completing is valid
     uint16_t at = 0;
 
-    if (tap_step != NULL) {
-        with = (struct one_pass_tap){.step = tap_step};
-        tap = &with;
-    }
-    if (unlikely(!txq_take(&vif->txq[0], !wait))) {
+    if (unlikely(!txq_take(txq, !wait))) {
         if (wait)
             return 0; // next loop
         rxq->cut = 0;
@@ -304,9 +304,10 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
         // A frame of which a part is out must go on so.
         if (likely(resumed == 0 || at > 0)) {
             if (tap != NULL)
-                done = vif->ops->transmit_tapped(vif, 0, tap->step->vif, 0, burst, at, left, &stop, &tap->count);
+                done = vif->ops->transmit_tapped(vif, queue, tap->step->vif, tap->queue, burst, at, left, &stop,
+                                                 &tap->count);
             else
-                done = vif->ops->transmit(vif, 0, burst, at, left, &stop);
+                done = vif->ops->transmit(vif, queue, burst, at, left, &stop);
         }
         if (done > 0) {
             stall_reset(rxq);
@@ -321,7 +322,7 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
                 completing =
                     (struct completing){.state = {.segment = at == 0 ? resumed : 0, .budget = LIMIT_BURST_SEGMENTS}};
             completes = true;
-            stop = complete(context, vif, burst, at, tap, &completing, &done);
+            stop = complete(context, vif, queue, burst, at, tap, &completing, &done);
             at += done;
             if (stop == TRANSMIT_ALL)
                 continue;
@@ -330,7 +331,7 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
                 stop = TRANSMIT_TOO_BIG;
         }
         uint16_t from = at;
-        enum drop_reason reason = refuse(context, end, stop, wait, &at, burst->count);
+        enum drop_reason reason = refuse(context, end, queue, stop, wait, &at, burst->count);
 
         if (at == from)
             break;
@@ -354,17 +355,18 @@ static uint16_t deliver(const struct hop_context *context, struct leg *leg, stru
         bytes += completing.whole.bytes;
     }
     stage_end(context->measuring, tap != NULL ? WORKER_STAGE_COPY_TAPPED : WORKER_STAGE_COPY, frames);
-    flush(vif, given.frames, given.bytes);
+    flush(vif, queue, given.frames, given.bytes);
     stage_end(context->measuring, WORKER_STAGE_NOTIFY, frames);
-    rte_spinlock_unlock(&vif->txq[0].lock);
+    rte_spinlock_unlock(&txq->lock);
     counter_add(&end->counters.frames, frames);
     // The leg counts a frame as it is on the wire, without its port's tag.
     counter_add(&end->counters.bytes, end->vlan == 0 ? bytes : bytes - VLAN_TAG_LEN * frames);
 out:
     if (tap != NULL) {
-        flush(tap_step->vif, with.count.copied.frames + with.given.frames, with.count.copied.bytes + with.given.bytes);
+        flush(tap->step->vif, tap->queue, tap->count.copied.frames + tap->given.frames,
+              tap->count.copied.bytes + tap->given.bytes);
         stage_end(context->measuring, WORKER_STAGE_NOTIFY, 0); // its frames are counted above
-        tap_add(tap_step, &with.count);
+        tap_add(tap->step, &tap->count);
     }
     return at;
 }
@@ -380,7 +382,8 @@ static bool one_pass(const struct hop_context *context, const struct verdict *ve
         return false;
     // A monitor that takes fewer offloads gets frames of its own.
     return likely(burst->offloads == 0) ||
-           (context->rxq->cut == 0 && (burst->offloads & ~complete_takes(monitor, 0)) == 0);
+           (context->rxq->cut == 0 &&
+            (burst->offloads & ~complete_takes(monitor, vif_tx_queue(monitor, context->queue))) == 0);
 }
 
 // With the tag of the receiver's port, if it has one: as views, so that what the
@@ -405,13 +408,18 @@ static void taps_run(const struct hop_context *context, const struct verdict *ve
 static uint16_t run_tapped(const struct hop_context *context, struct leg *leg, const struct verdict *verdict,
                            struct burst *burst, bool wait)
 {
-    struct leg_step *tap = verdict->taps[0];
     uint16_t taken;
 
-    if (one_pass(context, verdict, burst) && rte_spinlock_trylock(&tap->vif->txq[0].lock)) {
-        taken = deliver(context, leg, verdict->end, tap, burst, wait);
-        rte_spinlock_unlock(&tap->vif->txq[0].lock);
-        return taken;
+    if (one_pass(context, verdict, burst)) {
+        const struct vif *monitor = verdict->taps[0]->vif;
+        struct one_pass_tap tap = {.step = verdict->taps[0], .queue = vif_tx_queue(monitor, context->queue)};
+        struct vif_txq *txq = vif_txq(monitor, tap.queue);
+
+        if (rte_spinlock_trylock(&txq->lock)) {
+            taken = deliver(context, leg, verdict->end, &tap, burst, wait);
+            rte_spinlock_unlock(&txq->lock);
+            return taken;
+        }
     }
     if (!burst->owned) {
         snapshot(burst, 0, context->scratch->bounce);

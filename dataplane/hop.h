@@ -24,6 +24,7 @@ struct hop_scratch {
 struct hop_context {
     uint64_t now; // TSC at the start of the loop
     struct vif_rxq *rxq;
+    uint16_t queue;                // that rxq is
     struct stage_clock *measuring; // NULL: this loop isn't
     // The burst is part of what a shared source received: its frames can't
     // stay behind, whatever the leg says.
@@ -42,10 +43,10 @@ uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burs
 void tap_run(const struct hop_context *context, struct leg_step *step, struct burst *burst, uint16_t first,
              uint16_t count);
 
-// The copying part of it, under the monitor's lock: adds to all of counts but
-// offered, and to given what the monitor got, segments one by one.
-void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count, struct hop_scratch *scratch,
-              struct tap_count *counts, struct frame_count *given);
+// The copying part of it, under the lock of the monitor's queue: adds to all of
+// counts but offered, and to given what the monitor got, segments one by one.
+void tap_copy(struct vif *monitor, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
+              struct hop_scratch *scratch, struct tap_count *counts, struct frame_count *given);
 
 // Adds a burst's tap counts to the step's.
 void tap_add(struct leg_step *step, const struct tap_count *count);

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Bytes of a tap's drop counters.
+enum { DROPS_SIZE = TAP_DROP_REASON_COUNT * sizeof(_Atomic uint64_t) };
+
 static bool step_is_last(const struct hop_step *step)
 {
     return step->kind == HOP_END || step->kind == HOP_DROP;
@@ -100,37 +103,60 @@ static bool rates_fill(struct leg *leg, const struct hop_program *program, struc
     return true;
 }
 
-struct leg *leg_create(const struct hop_program *program)
+// Room for steps, of which some are taps, and rates behind them; all zero. NULL with errno.
+static struct leg *leg_alloc(uint16_t step_count, size_t taps, size_t rates)
 {
-    const size_t drops_size = TAP_DROP_REASON_COUNT * sizeof(_Atomic uint64_t);
-    size_t taps = 0, rates = program->ingress.bps != 0, size;
     struct leg *leg;
-    char *drops;
+    size_t size = sizeof(*leg) + step_count * sizeof(leg->steps[0]) + taps * DROPS_SIZE + rates * sizeof(struct rate);
 
-    if (!program_is_whole(program)) {
-        errno = EINVAL;
-        return NULL;
-    }
-    for (uint16_t i = 0; i < program->step_count; i++)
-        taps += program->steps[i].kind == HOP_TAP;
-    for (uint16_t i = 0; i < program->step_count; i++)
-        rates += step_is_limited(&program->steps[i]);
-    size = sizeof(*leg) + program->step_count * sizeof(leg->steps[0]) + rates * sizeof(struct rate) + taps * drops_size;
     if (posix_memalign((void **)&leg, 64, size) != 0) {
         errno = ENOMEM;
         return NULL;
     }
     memset(leg, 0, size);
-    leg->step_count = program->step_count;
-    drops = (char *)&leg->steps[program->step_count] + rates * sizeof(struct rate);
-    for (uint16_t i = 0; i < program->step_count; i++) {
-        step_fill(&leg->steps[i], &program->steps[i]);
-        if (program->steps[i].kind == HOP_TAP) {
-            leg->steps[i].counters.tap_dropped = (_Atomic uint64_t *)(void *)drops;
-            drops += drops_size;
-        }
+    leg->step_count = step_count;
+    return leg;
+}
+
+// Where the leg's rates stand: behind the steps.
+static struct rate *rates_at(struct leg *leg)
+{
+    return (struct rate *)(void *)&leg->steps[leg->step_count];
+}
+
+// The taps' drop counters stand behind the rates.
+static void place_drops(struct leg *leg, size_t rates)
+{
+    char *drops = (char *)(rates_at(leg) + rates);
+
+    for (uint16_t i = 0; i < leg->step_count; i++) {
+        if (leg->steps[i].kind != HOP_TAP)
+            continue;
+        leg->steps[i].counters.tap_dropped = (_Atomic uint64_t *)(void *)drops;
+        drops += DROPS_SIZE;
     }
-    if (!rates_fill(leg, program, (struct rate *)(void *)&leg->steps[program->step_count])) {
+}
+
+struct leg *leg_create(const struct hop_program *program)
+{
+    size_t taps = 0, rates = program->ingress.bps != 0;
+    struct leg *leg;
+
+    if (!program_is_whole(program)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    for (uint16_t i = 0; i < program->step_count; i++) {
+        taps += program->steps[i].kind == HOP_TAP;
+        rates += step_is_limited(&program->steps[i]);
+    }
+    leg = leg_alloc(program->step_count, taps, rates);
+    if (leg == NULL)
+        return NULL;
+    for (uint16_t i = 0; i < program->step_count; i++)
+        step_fill(&leg->steps[i], &program->steps[i]);
+    place_drops(leg, rates);
+    if (!rates_fill(leg, program, rates_at(leg))) {
         free(leg);
         errno = ENOMEM;
         return NULL;
@@ -138,19 +164,70 @@ struct leg *leg_create(const struct hop_program *program)
     return leg;
 }
 
-void leg_destroy(struct leg *leg)
+// A leg with the same program whose counters are zero. The rates are the first
+// leg's, which it doesn't outlive: constants, with one bucket for all queues.
+static struct leg *leg_clone(const struct leg *leg)
 {
-    free(leg);
+    struct leg *clone;
+    size_t taps = 0;
+
+    for (uint16_t i = 0; i < leg->step_count; i++)
+        taps += leg->steps[i].kind == HOP_TAP;
+    clone = leg_alloc(leg->step_count, taps, 0);
+    if (clone == NULL)
+        return NULL;
+    clone->limited = leg->limited;
+    clone->ingress = leg->ingress;
+    for (uint16_t i = 0; i < leg->step_count; i++) {
+        const struct leg_step *step = &leg->steps[i];
+
+        clone->steps[i] = (struct leg_step){
+            .vif = step->vif,
+            .other = step->other,
+            .stall_cycles = step->stall_cycles,
+            .kind = step->kind,
+            .reason = step->reason,
+            .fail_open = step->fail_open,
+            .wait = step->wait,
+            .vlan = step->vlan,
+            .tag = step->tag,
+            .limited = step->limited,
+            .rate = step->rate,
+        };
+    }
+    place_drops(clone, 0);
+    return clone;
 }
 
-void leg_read(const struct leg *leg, struct leg_count *count)
+struct leg *leg_of_queue(struct leg *leg, uint16_t queue)
 {
-    memset(count, 0, sizeof(*count));
-    count->received.frames = counter_read(&leg->received);
-    count->received.bytes = counter_read(&leg->received_bytes);
+    for (; queue > 0; queue--) {
+        if (leg->next_queue == NULL)
+            leg->next_queue = leg_clone(leg);
+        leg = leg->next_queue;
+        if (leg == NULL)
+            return NULL;
+    }
+    return leg;
+}
+
+void leg_destroy(struct leg *leg)
+{
+    while (leg != NULL) {
+        struct leg *next = leg->next_queue;
+
+        free(leg);
+        leg = next;
+    }
+}
+
+// Adds what one queue's leg has counted.
+static void add_queue(const struct leg *leg, struct leg_count *count)
+{
+    count->received.frames += counter_read(&leg->received);
+    count->received.bytes += counter_read(&leg->received_bytes);
     for (unsigned i = 0; i < DROP_REASON_COUNT; i++)
-        count->dropped[i] = counter_read(&leg->dropped[i]);
-    count->step_count = leg->step_count;
+        count->dropped[i] += counter_read(&leg->dropped[i]);
     for (uint16_t i = 0; i < leg->step_count; i++) {
         const struct leg_step *step = &leg->steps[i];
         struct step_count *to = &count->steps[i];
@@ -158,18 +235,26 @@ void leg_read(const struct leg *leg, struct leg_count *count)
         to->kind = (enum hop_step_kind)step->kind;
         to->tag = step->tag;
         if (step->kind == HOP_TAP) {
-            to->tap.offered = counter_read(&step->counters.offered);
-            to->tap.copied.frames = counter_read(&step->counters.frames);
-            to->tap.copied.bytes = counter_read(&step->counters.bytes);
-            to->tap.segmented.frames = counter_read(&step->counters.segmented_frames);
-            to->tap.segmented.segments = counter_read(&step->counters.segments);
+            to->tap.offered += counter_read(&step->counters.offered);
+            to->tap.copied.frames += counter_read(&step->counters.frames);
+            to->tap.copied.bytes += counter_read(&step->counters.bytes);
+            to->tap.segmented.frames += counter_read(&step->counters.segmented_frames);
+            to->tap.segmented.segments += counter_read(&step->counters.segments);
             for (unsigned j = 0; j < TAP_DROP_REASON_COUNT; j++)
-                to->tap.dropped[j] = counter_read(&step->counters.tap_dropped[j]);
+                to->tap.dropped[j] += counter_read(&step->counters.tap_dropped[j]);
         } else {
-            to->delivered.frames = counter_read(&step->counters.frames);
-            to->delivered.bytes = counter_read(&step->counters.bytes);
-            to->segmented.frames = counter_read(&step->counters.segmented_frames);
-            to->segmented.segments = counter_read(&step->counters.segments);
+            to->delivered.frames += counter_read(&step->counters.frames);
+            to->delivered.bytes += counter_read(&step->counters.bytes);
+            to->segmented.frames += counter_read(&step->counters.segmented_frames);
+            to->segmented.segments += counter_read(&step->counters.segments);
         }
     }
+}
+
+void leg_read(const struct leg *leg, struct leg_count *count)
+{
+    memset(count, 0, sizeof(*count));
+    count->step_count = leg->step_count;
+    for (; leg != NULL; leg = leg->next_queue)
+        add_queue(leg, count);
 }

@@ -3,7 +3,7 @@
 #define PATCHBAY_LEG_H
 
 // A leg as the workers see it: the hop's program with its vifs resolved, and
-// the counters of its one source. The program is immutable. The counters'
+// the counters of its one source's queue. The program is immutable. The counters'
 // one writer is the worker that polls the source (leg_create … leg_destroy are
 // control's, outside of any table); others read them relaxed.
 
@@ -36,6 +36,9 @@ struct leg_step {
 
 struct leg {
     uint16_t step_count;
+    // The same for the next queue of the source; NULL: it hasn't been needed
+    // yet. Control's; workers get theirs by the table.
+    struct leg *next_queue;
     _Alignas(64) _Atomic uint64_t received;
     _Atomic uint64_t received_bytes;
     bool limited;               // ingress, or the rate of a step but for taps, isn't NULL
@@ -43,5 +46,9 @@ struct leg {
     _Atomic uint64_t dropped[DROP_REASON_COUNT];
     struct leg_step steps[]; // step_count, then the rates and the taps' drop counters
 };
+
+// Control: the leg for one of its source's queues, made if there is none yet. It
+// goes with the leg. NULL without memory.
+struct leg *leg_of_queue(struct leg *leg, uint16_t queue);
 
 #endif

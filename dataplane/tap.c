@@ -9,14 +9,14 @@
 #include <string.h>
 
 // The frames' mbufs stay the burst's: an ethdev takes references.
-static uint16_t copy_some(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count,
+static uint16_t copy_some(struct vif *monitor, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
                           enum transmit_stop *stop)
 {
     bool keep = burst->keep;
     uint16_t done;
 
     burst->keep = true;
-    done = monitor->ops->transmit(monitor, 0, burst, first, count, stop);
+    done = monitor->ops->transmit(monitor, queue, burst, first, count, stop);
     burst->keep = keep;
     return done;
 }
@@ -56,8 +56,8 @@ static void count_copied(struct tap_count *counts, const struct burst *burst, ui
     counts->copied.bytes += burst_bytes(burst, first, count);
 }
 
-void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t count, struct hop_scratch *scratch,
-              struct tap_count *counts, struct frame_count *given)
+void tap_copy(struct vif *monitor, uint16_t queue, struct burst *burst, uint16_t first, uint16_t count,
+              struct hop_scratch *scratch, struct tap_count *counts, struct frame_count *given)
 {
     struct complete_state state = {.budget = LIMIT_BURST_SEGMENTS};
     const struct frame_count before = counts->copied;
@@ -65,14 +65,15 @@ void tap_copy(struct vif *monitor, struct burst *burst, uint16_t first, uint16_t
 
     for (uint16_t at = 0; at < count;) {
         enum transmit_stop stop;
-        uint16_t done = copy_some(monitor, burst, first + at, count - at, &stop);
+        uint16_t done = copy_some(monitor, queue, burst, first + at, count - at, &stop);
 
         count_copied(counts, burst, first + at, done);
         at += done;
         if (likely(stop == TRANSMIT_ALL))
             break;
         if (unlikely(complete_cures(burst, first + at, stop))) {
-            done = complete_transmit(monitor, 0, burst, first + at, first + count, &scratch->completion, &state, &stop);
+            done = complete_transmit(monitor, queue, burst, first + at, first + count, &scratch->completion, &state,
+                                     &stop);
             count_copied(counts, burst, first + at, done);
             completed.frames += done;
             completed.bytes += burst_bytes(burst, first + at, done);
@@ -93,7 +94,8 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
              uint16_t count)
 {
     struct vif *monitor = step->vif;
-    struct vif_txq *txq = &monitor->txq[0];
+    uint16_t queue = vif_tx_queue(monitor, context->queue);
+    struct vif_txq *txq = vif_txq(monitor, queue);
     struct tap_count counts = {.offered = count};
     struct frame_count given = {0};
 
@@ -115,10 +117,10 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
             out = vlan_push(burst, first, count, step->vlan, context->scratch);
             first = 0;
         }
-        tap_copy(monitor, out, first, count, context->scratch, &counts, &given);
+        tap_copy(monitor, queue, out, first, count, context->scratch, &counts, &given);
         txq_add(txq, given.frames, given.bytes);
         if (monitor->ops->flush != NULL && given.frames > 0)
-            monitor->ops->flush(monitor, 0);
+            monitor->ops->flush(monitor, queue);
         rte_spinlock_unlock(&txq->lock);
         if (step->vlan != 0)
             counts.copied.bytes -= VLAN_TAG_LEN * counts.copied.frames;

@@ -150,6 +150,17 @@ void vhost_message_close(void *context)
     memcpy((char *)context + MESSAGE_HEADER + PAYLOAD_SIZE, &copy, sizeof(copy));
 }
 
+void vhost_message_answer(void *context, uint64_t number)
+{
+    struct vhost_message message;
+
+    vhost_message_close(context);
+    memcpy(&message, context, sizeof(message));
+    message.size = sizeof(number);
+    message.payload.u64 = number;
+    memcpy(context, &message, sizeof(message));
+}
+
 struct memory_region {
     uint64_t guest, size, user, offset;
 };

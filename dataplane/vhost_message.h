@@ -79,6 +79,10 @@ bool vhost_message_can_map(const void *context);
 // the message into a reply without payload.
 int vhost_message_take(void *context);
 
+// Makes the message its own answer, with a number as payload, for the library to
+// send; what descriptors it came with are closed. context: what its handler got.
+void vhost_message_answer(void *context, uint64_t number);
+
 // Closes the file descriptors that came with a message that we refuse: the
 // library leaves that to the one who refuses. context: what its handler got.
 void vhost_message_close(void *context);

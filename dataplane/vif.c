@@ -46,11 +46,53 @@ static uint8_t listed[LIMIT_VIFS];
 
 void vif_list(vif_slot slot, bool on)
 {
-    const struct vif *vif = vif_in_slot(slot);
+    struct vif *vif = vif_in_slot(slot);
 
     // An empty slot can only be taken off: no table may name a vif that is gone.
-    if (slot < LIMIT_VIFS)
-        listed[slot] = vif == NULL || !on ? LISTED_NOT : vif->ops->receive != NULL ? LISTED_SENDS : LISTED_SILENT;
+    if (slot >= LIMIT_VIFS)
+        return;
+    listed[slot] = vif == NULL || !on ? LISTED_NOT : vif->ops->receive != NULL ? LISTED_SENDS : LISTED_SILENT;
+    if (listed[slot] == LISTED_SENDS)
+        vif->polled_count = atomic_load_explicit(&vif->queue_count, memory_order_acquire);
+}
+
+bool vif_has_grown(vif_slot slot)
+{
+    const struct vif *vif = vif_in_slot(slot);
+
+    return vif != NULL && listed[slot] == LISTED_SENDS &&
+           atomic_load_explicit(&vif->queue_count, memory_order_acquire) > vif->polled_count;
+}
+
+void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker)
+{
+    struct vif *vif = vif_in_slot(slot);
+
+    if (vif != NULL && queue < atomic_load_explicit(&vif->queue_count, memory_order_acquire)) {
+        unsigned before = atomic_exchange_explicit(&vif->workers[queue], (uint16_t)worker, memory_order_relaxed);
+
+        if (before != VIF_WORKER_NONE)
+            worker_unchoose(before);
+        if (worker != VIF_WORKER_NONE)
+            worker_add(worker);
+    }
+}
+
+void vif_queue_left(vif_slot slot, uint16_t queue)
+{
+    struct vif *vif = vif_in_slot(slot);
+    int fd;
+
+    if (vif == NULL || queue >= atomic_load_explicit(&vif->queue_count, memory_order_acquire))
+        return;
+    // Nobody polls it: it is ours. Should it come back to the worker that it
+    // rested with, that one must not believe that it still waits for it.
+    vif_rxq(vif, queue)->adopted = 0;
+    if (vif->ops->wake_fd == NULL)
+        return;
+    fd = vif->ops->wake_fd(vif, queue);
+    if (fd >= 0)
+        worker_forget_fd(fd);
 }
 
 bool vif_is_listed(vif_slot slot)
@@ -66,12 +108,13 @@ vif_slot vif_listed_next(vif_slot after)
     return VIF_SLOT_NONE;
 }
 
-uint32_t vif_listed_count(void)
+uint32_t vif_listed_queues(void)
 {
     uint32_t count = 0;
 
     for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++)
-        count += listed[slot] == LISTED_SENDS;
+        if (listed[slot] == LISTED_SENDS)
+            count += vif_in_slot(slot)->polled_count;
     return count;
 }
 
@@ -83,19 +126,48 @@ static bool has_offloads(const struct vif *vif)
     return vif->kind == VIF_VHOST || vif->kind == VIF_VHOST_SERVER;
 }
 
-// Memory for the frames that cursors hold; none of it is real before it is used.
-static int held_alloc(struct vif *vif)
+// Memory for the frame that the queue's cursor holds; none of it is real before it is used.
+static int held_alloc(const struct vif *vif, struct vif_rxq *rxq)
 {
-    uint8_t *held;
+    void *held;
 
     if (!has_offloads(vif))
         return 0;
-    held = mmap(NULL, (size_t)vif->queue_count * HELD_SIZE, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    held = mmap(NULL, HELD_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (held == MAP_FAILED)
         return -ENOMEM;
-    for (uint16_t queue = 0; queue < vif->queue_count; queue++)
-        vif->rxq[queue].cursor.held = held + (size_t)queue * HELD_SIZE;
+    rxq->cursor.held = held;
+    return 0;
+}
+
+// The state of one pair.
+struct pair {
+    struct vif_rxq rx;
+    struct vif_txq tx;
+};
+
+int vif_grow(struct vif *vif, uint16_t count)
+{
+    uint16_t have = atomic_load_explicit(&vif->queue_count, memory_order_relaxed);
+
+    while (have < count && have < VIF_QUEUES_MAX) {
+        struct pair *pair = aligned_alloc(_Alignof(struct pair), sizeof(*pair));
+
+        if (pair == NULL)
+            return -ENOMEM;
+        memset(pair, 0, sizeof(*pair));
+        if (held_alloc(vif, &pair->rx) != 0) {
+            free(pair);
+            return -ENOMEM;
+        }
+        vif->queues[have].rx = &pair->rx;
+        vif->queues[have].tx = &pair->tx;
+        if (vif->ops->receive != NULL)
+            atomic_store_explicit(&vif->workers[have], (uint16_t)worker_choose(), memory_order_relaxed);
+        // Release: whoever sees the number sees the queues.
+        atomic_store_explicit(&vif->queue_count, ++have, memory_order_release);
+        event_post(vif->slot);
+    }
     return 0;
 }
 
@@ -103,12 +175,15 @@ static void vif_free(struct vif *vif)
 {
     if (vif == NULL)
         return;
+    for (uint16_t queue = 0; queue < vif->queue_count; queue++) {
+        if (vif->ops->receive != NULL && vif->workers[queue] != VIF_WORKER_NONE)
+            worker_unchoose(vif->workers[queue]);
+        if (vif_rxq(vif, queue)->cursor.held != NULL)
+            munmap(vif_rxq(vif, queue)->cursor.held, HELD_SIZE);
+        free(vif->queues[queue].rx); // with the rest of its struct pair
+    }
     pthread_mutex_destroy(&vif->state_lock);
-    if (vif->rxq != NULL && vif->rxq[0].cursor.held != NULL)
-        munmap(vif->rxq[0].cursor.held, (size_t)vif->queue_count * HELD_SIZE);
     rate_words_free(vif->rates);
-    free(vif->rxq);
-    free(vif->txq);
     free(vif->target);
     free(vif);
 }
@@ -124,22 +199,12 @@ static struct vif *vif_alloc(const struct vif_config *config)
     vif->slot = config->slot;
     vif->kind = config->kind;
     vif->ops = kinds[config->kind];
-    vif->queue_count = 1;
+    vif->tx_count = 1;
     vif->changed_ns = wall_clock_ns();
     snprintf(vif->name, sizeof(vif->name), "%s", config->name);
     if (config->target != NULL)
         vif->target = strdup(config->target);
-    if ((config->target != NULL && vif->target == NULL) ||
-        posix_memalign((void **)&vif->rxq, 64, vif->queue_count * sizeof(*vif->rxq)) != 0 ||
-        posix_memalign((void **)&vif->txq, 64, vif->queue_count * sizeof(*vif->txq)) != 0) {
-        free(vif->rxq); // nothing in it yet
-        vif->rxq = NULL;
-        vif_free(vif);
-        return NULL;
-    }
-    memset(vif->rxq, 0, vif->queue_count * sizeof(*vif->rxq));
-    memset(vif->txq, 0, vif->queue_count * sizeof(*vif->txq));
-    if (held_alloc(vif) != 0) {
+    if ((config->target != NULL && vif->target == NULL) || vif_grow(vif, 1) != 0) {
         vif_free(vif);
         return NULL;
     }
@@ -167,16 +232,12 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
         snprintf(reason, reason_size, "out of memory");
         return -ENOMEM;
     }
-    if (vif->ops->receive != NULL)
-        vif->worker = worker_choose();
     // In its slot before create, since callbacks may come at once. No table
     // has it before control lists it.
     slot_set(config->slot, vif);
     rc = vif->ops->create(vif, config, reason, reason_size);
     if (rc != 0) {
         slot_set(config->slot, NULL);
-        if (vif->ops->receive != NULL)
-            worker_unchoose(vif->worker);
         vif_free(vif);
         return rc;
     }
@@ -196,8 +257,6 @@ void vif_destroy(vif_slot slot)
     // Readers of its state go first: they may ask the kind.
     slot_set(slot, NULL);
     vif->ops->destroy(vif);
-    if (vif->ops->receive != NULL)
-        worker_unchoose(vif->worker);
     vif_free(vif);
 }
 
@@ -248,9 +307,13 @@ bool vif_read_state(vif_slot slot, struct vif_state *state)
                  state->link == VIF_LINK_BROKEN && broken != NULL ? broken : vif->reason);
         state->changed_ns = vif->changed_ns;
         pthread_mutex_unlock(&vif->state_lock);
-        state->worker = vif->worker;
-        state->queue_pairs = vif->queue_count;
         state->numa_node = -1;
+        state->queue_count = atomic_load_explicit(&vif->queue_count, memory_order_acquire);
+        state->queue_pairs = state->queue_count;
+        for (uint16_t queue = 0; queue < state->queue_count; queue++)
+            state->workers[queue] = vif->ops->receive != NULL
+                                        ? atomic_load_explicit(&vif->workers[queue], memory_order_relaxed)
+                                        : VIF_WORKER_NONE;
         if (vif->created && vif->ops->read_state != NULL)
             vif->ops->read_state(vif, state);
     }
@@ -278,14 +341,19 @@ bool vif_read_count(vif_slot slot, struct vif_count *count)
     pthread_mutex_lock(&slots_lock);
     vif = slot < LIMIT_VIFS ? slots[slot] : NULL;
     if (vif != NULL) {
-        for (uint16_t queue = 0; queue < vif->queue_count; queue++) {
-            count->received.frames += counter_read(&vif->rxq[queue].frames);
-            count->received.bytes += counter_read(&vif->rxq[queue].bytes);
-            count->transmitted.frames += counter_read(&vif->txq[queue].frames);
-            count->transmitted.bytes += counter_read(&vif->txq[queue].bytes);
-            count->notified += counter_read(&vif->txq[queue].notified);
+        uint16_t queues = atomic_load_explicit(&vif->queue_count, memory_order_acquire);
+
+        for (uint16_t queue = 0; queue < queues; queue++) {
+            const struct vif_rxq *rxq = vif_rxq(vif, queue);
+            const struct vif_txq *txq = vif_txq(vif, queue);
+
+            count->received.frames += counter_read(&rxq->frames);
+            count->received.bytes += counter_read(&rxq->bytes);
+            count->transmitted.frames += counter_read(&txq->frames);
+            count->transmitted.bytes += counter_read(&txq->bytes);
+            count->notified += counter_read(&txq->notified);
             for (unsigned i = 0; i < VIF_DISCARD_REASON_COUNT; i++)
-                count->discarded[i] += counter_read(&vif->rxq[queue].discarded[i]);
+                count->discarded[i] += counter_read(&rxq->discarded[i]);
         }
         count->reconnects = counter_read(&vif->reconnects);
         if (vif->created && vif->ops->read_count != NULL)
@@ -295,21 +363,27 @@ bool vif_read_count(vif_slot slot, struct vif_count *count)
     return vif != NULL;
 }
 
-bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count)
+bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count)
 {
-    struct vif *vif;
+    const struct vif *vif;
     bool there;
 
     memset(count, 0, sizeof(*count));
     pthread_mutex_lock(&slots_lock);
     vif = slot < LIMIT_VIFS ? slots[slot] : NULL;
-    there = vif != NULL && queue < vif->queue_count;
+    there = vif != NULL && queue < atomic_load_explicit(&vif->queue_count, memory_order_acquire);
     if (there) {
-        count->received.frames = counter_read(&vif->rxq[queue].frames);
-        count->received.bytes = counter_read(&vif->rxq[queue].bytes);
-        count->transmitted.frames = counter_read(&vif->txq[queue].frames);
-        count->transmitted.bytes = counter_read(&vif->txq[queue].bytes);
-        count->notified = counter_read(&vif->txq[queue].notified);
+        const struct vif_rxq *rxq = vif_rxq(vif, queue);
+        const struct vif_txq *txq = vif_txq(vif, queue);
+
+        count->worker = vif->ops->receive != NULL ? atomic_load_explicit(&vif->workers[queue], memory_order_relaxed)
+                                                  : VIF_WORKER_NONE;
+        count->received.frames = counter_read(&rxq->frames);
+        count->received.bytes = counter_read(&rxq->bytes);
+        count->busy_cycles = counter_read(&rxq->busy_cycles);
+        count->transmitted.frames = counter_read(&txq->frames);
+        count->transmitted.bytes = counter_read(&txq->bytes);
+        count->notified = counter_read(&txq->notified);
     }
     pthread_mutex_unlock(&slots_lock);
     return there;

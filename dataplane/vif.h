@@ -50,11 +50,15 @@ struct vif_rxq {
     uint32_t cut;                      // segments of the head frame that are out; 0: no part of it is
     bool moved;                        // in this loop some went out
     bool stalled;                      // the head was dropped as stalled: the next ones too, until there is room
+    uint16_t waits_queue;              // of waits_for
+    uint16_t rested_by;                // index + 1 of the worker with which the queue is at rest, armed; 0: it isn't
     const struct vif *stalled_by;      // whom stall_since and stalled are about; only compared: it may be gone
     uint64_t empty_since;              // TSC of the first of the empty polls in a row; 0: the last one wasn't
     struct vif *waits_for;             // whose buffers the head frame waits for; valid within the worker's loop
+    uint64_t adopted;                  // serial of the last table in which its worker had it
     _Atomic uint64_t frames;
     _Atomic uint64_t bytes;
+    _Atomic uint64_t busy_cycles; // TSC spent on its frames, by samples; see stage.h
     _Atomic uint64_t discarded[VIF_DISCARD_REASON_COUNT];
     struct vif_cursor cursor; // valid while cut isn't 0
 };
@@ -107,7 +111,8 @@ struct vif_ops {
     // true if it is still empty, false (disarmed) if something came. disarm:
     // no more notifications. wake_fd: a file descriptor that becomes readable,
     // -1 for none (such queues are polled every millisecond while the worker
-    // sleeps). Called by the owner. All NULL: as wake_fd -1.
+    // sleeps). Called by the owner; wake_fd also by control while nobody polls
+    // the queue. All NULL: as wake_fd -1.
     bool (*arm)(struct vif *vif, uint16_t queue);
     void (*disarm)(struct vif *vif, uint16_t queue);
     int (*wake_fd)(struct vif *vif, uint16_t queue);
@@ -126,8 +131,6 @@ struct vif_ops {
     bool (*each_statistic)(struct vif *vif, void (*each)(void *arg, const char *name, uint64_t value), void *arg);
 };
 
-enum { VIF_QUEUES_MAX = 16 };
-
 struct vif {
     const struct vif_ops *ops;
     // vhost: NULL while there is no driver. Written (release) by the vhost
@@ -135,15 +138,25 @@ struct vif {
     // publish_quiesce.
     _Atomic(struct attachment *) attachment;
     void *private; // the kind's own; constant while the vif exists
-    unsigned worker;
-    uint16_t queue_count; // pairs that exist; 1 until there are many
-    bool copies;          // transmit copies the bytes (vhost): a one-pass tap is possible between two such vifs
+    // Pairs of queues that exist. Only grows: written (release) by vif_grow
+    // after what it counts.
+    _Atomic uint16_t queue_count;
+    // How many of them take frames now, from the first on; at least 1. Written
+    // (release) by vhost callbacks.
+    _Atomic uint16_t tx_count;
+    bool copies; // transmit copies the bytes (vhost): a one-pass tap is possible between two such vifs
+    struct {
+        struct vif_rxq *rx;
+        struct vif_txq *tx;
+    } queues[VIF_QUEUES_MAX]; // queue_count of them; each constant once it exists
     struct vif_health health;
-    struct vif_rxq *rxq; // queue_count
-    struct vif_txq *txq; // queue_count
 
     // Cold.
     struct rate_words *rates; // of its ports that have a rate; control thread
+    // Control: how many of the queues new tables poll, and who polls them
+    // (VIF_WORKER_NONE: nobody). A new queue's is written by vif_grow.
+    uint16_t polled_count;
+    _Atomic uint16_t workers[VIF_QUEUES_MAX];
     vif_slot slot;
     enum vif_kind kind;
     char name[LIMIT_NAME_LEN + 1];
@@ -155,6 +168,32 @@ struct vif {
     uint64_t changed_ns;
     _Atomic uint64_t reconnects;
 };
+
+static inline struct vif_rxq *vif_rxq(const struct vif *vif, uint16_t queue)
+{
+    return vif->queues[queue].rx;
+}
+
+static inline struct vif_txq *vif_txq(const struct vif *vif, uint16_t queue)
+{
+    return vif->queues[queue].tx;
+}
+
+// Which transmit queue takes what a source's queue received: the same one, so
+// that a flow's frames stay in order, or modulo those that there are.
+static inline uint16_t vif_tx_queue(const struct vif *vif, uint16_t source_queue)
+{
+    // Acquire pairs with the release in whoever made the queues.
+    uint16_t count = atomic_load_explicit(&vif->tx_count, memory_order_acquire);
+
+    return source_queue < count ? source_queue : source_queue % count;
+}
+
+// Makes queues until there are `count` (at most VIF_QUEUES_MAX). Returns 0 or
+// -ENOMEM; what was made stays. New receive queues are polled once control
+// has listed the vif anew; an event tells it. Device thread in create, or
+// callbacks of that vif.
+int vif_grow(struct vif *vif, uint16_t count);
 
 // Any thread but workers: sets the link, its reason and the time, and posts an
 // event if anything changed. reason is a format; "" when up.
@@ -174,9 +213,10 @@ static inline enum vif_link vif_link(const struct vif *vif)
 struct vif *vif_in_slot(vif_slot slot);
 
 // The listed vifs that can send, in order of their slots: the first (after
-// VIF_SLOT_NONE), the next; VIF_SLOT_NONE after the last. Control thread.
+// VIF_SLOT_NONE), the next; VIF_SLOT_NONE after the last. And how many receive
+// queues they have to be polled. Control thread.
 vif_slot vif_listed_next(vif_slot after);
-uint32_t vif_listed_count(void);
+uint32_t vif_listed_queues(void);
 bool vif_is_listed(vif_slot slot);
 
 // Single-writer counter: a plain add that other threads may read whole.

@@ -40,7 +40,7 @@ uint16_t vif_ethdev_poll(struct vif *vif, uint16_t queue)
     for (uint16_t i = 0; i < count; i++) {
         struct rte_mbuf *mbuf = rxq->mbufs[i];
 
-        if (likely(is_sound(mbuf, &vif->rxq[queue])))
+        if (likely(is_sound(mbuf, vif_rxq(vif, queue))))
             rxq->mbufs[sound++] = mbuf;
         else
             rte_pktmbuf_free(mbuf);

@@ -10,6 +10,8 @@
 
 #include "vif_vhost.h"
 
+#include <rte_cycles.h>
+
 static inline struct attachment *attachment_load(struct vif *vif)
 {
     return atomic_load_explicit(&vif->attachment, memory_order_acquire);
@@ -20,30 +22,31 @@ static inline const char *broken_load(struct virtqueue *vq)
     return atomic_load_explicit(&vq->broken, memory_order_relaxed);
 }
 
-static inline bool is_usable(struct virtqueue *vq)
-{
-    return likely(vq->enabled) && likely(broken_load(vq) == NULL);
-}
-
 // The ring by which the guest sends, or NULL.
 static inline struct virtqueue *from_guest(struct attachment *attachment, uint16_t queue)
 {
+    struct virtqueue *vq;
+
     if (unlikely(attachment == NULL || queue >= attachment->queue_pairs))
         return NULL;
-    return is_usable(&attachment->queues[queue].from_guest) ? &attachment->queues[queue].from_guest : NULL;
+    vq = &attachment->queues[queue].from_guest;
+    return likely(vq->enabled | vq->retired) && likely(broken_load(vq) == NULL) ? vq : NULL;
 }
 
 // The ring by which the guest receives, or NULL.
 static inline struct virtqueue *to_guest(struct attachment *attachment, uint16_t queue)
 {
+    struct virtqueue *vq;
+
     if (unlikely(attachment == NULL || queue >= attachment->queue_pairs))
         return NULL;
-    return is_usable(&attachment->queues[queue].to_guest) ? &attachment->queues[queue].to_guest : NULL;
+    vq = &attachment->queues[queue].to_guest;
+    return likely(vq->enabled) && likely(broken_load(vq) == NULL) ? vq : NULL;
 }
 
 static inline struct vif_vhost_queue *queue_of(struct vif *vif, uint16_t queue)
 {
-    return &((struct vif_vhost *)vif->private)->queues[queue];
+    return ((struct vif_vhost *)vif->private)->queues[queue];
 }
 
 // After the engine has looked at the ring: the vif learns that it stopped.
@@ -84,11 +87,39 @@ static void complete_announcement(struct vif *vif, uint16_t taken)
 {
     struct vif_vhost *vhost = vif->private;
 
-    vhost->queues[0].announcing = false;
+    vhost->queues[0]->announcing = false;
     if (taken == 0)
         return;
-    vhost->queues[0].receiving->announce = false;
+    vhost->queues[0]->receiving->announce = false;
     counter_add(&vhost->announced, 1);
+}
+
+// A queue that its front end has disabled while others go on (ethtool -L in a
+// guest). What the guest had sent by then is forwarded, since nobody sends it
+// again: its sockets wait until it is gone. What it sends after the ring was
+// empty once must have no effect (QEMU docs/interop/vhost-user.rst, "Ring
+// states"): it is taken and counted. But not at once: a guest may use a queue
+// that is on again a moment before its front end has told us.
+static uint16_t receive_retired(struct vif *vif, uint16_t queue, struct attachment *attachment, struct burst *burst)
+{
+    struct virtqueue *vq = &attachment->queues[queue].from_guest;
+    uint16_t count = burst->count, taken = 0;
+
+    if (count == 0) {
+        vq->drained = true;
+        vq->late_since = 0;
+    }
+    if (!vq->drained || count == 0)
+        return count;
+    if (vq->late_since == 0)
+        vq->late_since = rte_rdtsc();
+    if (rte_rdtsc() - vq->late_since > attachment->patience) {
+        taken = count;
+        counter_add(&vif_rxq(vif, queue)->discarded[VIF_DISCARD_QUEUE_OFF], count);
+    }
+    virtqueue_complete(vq, burst, taken);
+    burst->count = 0;
+    return 0;
 }
 
 static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
@@ -102,7 +133,9 @@ static uint16_t receive(struct vif *vif, uint16_t queue, struct burst *burst)
         return 0;
     if (unlikely(attachment->announce) && queue == 0)
         return receive_announcement(vif, attachment, burst);
-    count = virtqueue_receive(vq, burst, vif->rxq[queue].discarded);
+    count = virtqueue_receive(vq, burst, vif_rxq(vif, queue)->discarded);
+    if (unlikely(vq->retired))
+        count = receive_retired(vif, queue, attachment, burst);
     if (count > 0)
         queue_of(vif, queue)->receiving = attachment;
     check_broken(vif, vq); // it may be seen behind sound frames
@@ -180,7 +213,7 @@ static uint8_t takes(struct vif *vif, uint16_t queue)
 static void flush(struct vif *vif, uint16_t queue)
 {
     if (virtqueue_notify(&queue_of(vif, queue)->sending->queues[queue].to_guest))
-        counter_add(&vif->txq[queue].notified, 1);
+        counter_add(&vif_txq(vif, queue)->notified, 1);
 }
 
 static bool arm(struct vif *vif, uint16_t queue)
@@ -188,10 +221,11 @@ static bool arm(struct vif *vif, uint16_t queue)
     struct attachment *attachment = attachment_load(vif);
     struct virtqueue *vq = from_guest(attachment, queue);
 
-    // Without a ring there is nothing to come; an attach rings the bell.
+    // Without a ring there is nothing to come; an attach rings the bell. A driver
+    // that can't notify us has to be polled.
     if (vq == NULL)
         return true;
-    return !(queue == 0 && attachment->announce) && virtqueue_arm(vq);
+    return !(queue == 0 && attachment->announce) && vq->kick_fd >= 0 && virtqueue_arm(vq);
 }
 
 static void disarm(struct vif *vif, uint16_t queue)
@@ -205,9 +239,7 @@ static void disarm(struct vif *vif, uint16_t queue)
 
 static int wake_fd(struct vif *vif, uint16_t queue)
 {
-    struct virtqueue *vq = from_guest(attachment_load(vif), queue);
-
-    return vq != NULL && vq->kick_fd < 0 ? -1 : queue_of(vif, queue)->from_guest.set;
+    return queue_of(vif, queue)->from_guest.set;
 }
 
 static int arm_transmit(struct vif *vif, uint16_t queue)

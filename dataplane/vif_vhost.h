@@ -18,9 +18,6 @@
 
 #include <sys/queue.h>
 
-// Offered to front ends. Everything here takes VIF_QUEUES_MAX.
-enum { VHOST_QUEUE_PAIRS = 1 };
-
 // What a worker waits on for a ring; see vif_vhost_wake.c.
 struct vhost_wake {
     int set;  // an epoll set; the descriptor that the worker waits on
@@ -56,8 +53,10 @@ struct vif_vhost {
     uint64_t used_log[2 * VIF_QUEUES_MAX]; // by ring: where its used ring is logged; UINT64_MAX: where it lies
     bool announce;                         // the guest's address is still to be announced
     uint8_t announce_mac[6];
-    uint32_t epoch;                   // how often the driver behind it has begun anew, or its rings were set elsewhere
-    bool enabled[2 * VIF_QUEUES_MAX]; // by ring
+    uint32_t epoch;                    // how often the driver behind it has begun anew, or its rings were set elsewhere
+    bool enabled[2 * VIF_QUEUES_MAX];  // by ring
+    bool disabled[2 * VIF_QUEUES_MAX]; // by ring: it isn't enabled because the front end said so
+    bool drained[2 * VIF_QUEUES_MAX];  // by ring: virtqueue.drained, from attachment to attachment
     const char *broken[2 * VIF_QUEUES_MAX]; // by ring: why it was stopped; until the driver resets it
     int32_t known[2 * VIF_QUEUES_MAX];      // by ring: where a packed one stood at the last detach; -1: not known
 
@@ -68,16 +67,22 @@ struct vif_vhost {
     bool memory_empty;          // nothing but zeros where a guest has something
     uint64_t bad_chains;        // of receive buffers, in attachments that are gone
 
-    // receiving, sending: what the owner of a queue uses from one call to the
-    // next that belongs to it; the memory stays until the worker's loop is over.
-    struct vif_vhost_queue {
-        _Alignas(64) struct attachment *receiving; // receive → complete; the polling worker's
-        bool announcing;                           // the same: what was received is an announcement
-        struct vhost_wake from_guest;
-        _Alignas(64) struct attachment *sending; // transmit → flush; under the txq's lock
-        struct vhost_wake to_guest;
-    } queues[]; // vif->queue_count
+    struct vif_vhost_queue *queues[VIF_QUEUES_MAX]; // vif->queue_count; each is made before it is counted
 };
+
+// receiving, sending: what the owner of a queue uses from one call to the
+// next that belongs to it; the memory stays until the worker's loop is over.
+struct vif_vhost_queue {
+    _Alignas(64) struct attachment *receiving; // receive → complete; the polling worker's
+    bool announcing;                           // the same: what was received is an announcement
+    struct vhost_wake from_guest;
+    _Alignas(64) struct attachment *sending; // transmit → flush; under the txq's lock
+    struct vhost_wake to_guest;
+};
+
+// Makes what the vif has of each pair until there are `count` pairs. 0 or -errno.
+int vif_vhost_grow(struct vif_vhost *vhost, uint16_t count);
+void vif_vhost_queue_free(struct vif_vhost_queue *queue);
 
 // Device thread.
 int vif_vhost_create(struct vif *vif, const struct vif_config *config, char *reason, size_t reason_size);

@@ -29,9 +29,9 @@ static int wakes_add(struct vif_vhost *vhost, const struct attachment *attachmen
     int err = 0;
 
     for (unsigned pair = 0; pair < attachment->queue_pairs && err == 0; pair++) {
-        err = vif_vhost_wake_add(&vhost->queues[pair].from_guest, attachment->queues[pair].from_guest.kick_fd);
+        err = vif_vhost_wake_add(&vhost->queues[pair]->from_guest, attachment->queues[pair].from_guest.kick_fd);
         if (err == 0)
-            err = vif_vhost_wake_add(&vhost->queues[pair].to_guest, attachment->queues[pair].to_guest.kick_fd);
+            err = vif_vhost_wake_add(&vhost->queues[pair]->to_guest, attachment->queues[pair].to_guest.kick_fd);
     }
     return err;
 }
@@ -39,16 +39,16 @@ static int wakes_add(struct vif_vhost *vhost, const struct attachment *attachmen
 static void wakes_remove(struct vif_vhost *vhost, const struct attachment *attachment)
 {
     for (unsigned pair = 0; pair < attachment->queue_pairs; pair++) {
-        vif_vhost_wake_remove(&vhost->queues[pair].from_guest, attachment->queues[pair].from_guest.kick_fd);
-        vif_vhost_wake_remove(&vhost->queues[pair].to_guest, attachment->queues[pair].to_guest.kick_fd);
+        vif_vhost_wake_remove(&vhost->queues[pair]->from_guest, attachment->queues[pair].from_guest.kick_fd);
+        vif_vhost_wake_remove(&vhost->queues[pair]->to_guest, attachment->queues[pair].to_guest.kick_fd);
     }
 }
 
 static void wakes_ring(struct vif_vhost *vhost)
 {
     for (unsigned pair = 0; pair < vhost->vif->queue_count; pair++) {
-        vif_vhost_wake_ring(&vhost->queues[pair].from_guest);
-        vif_vhost_wake_ring(&vhost->queues[pair].to_guest);
+        vif_vhost_wake_ring(&vhost->queues[pair]->from_guest);
+        vif_vhost_wake_ring(&vhost->queues[pair]->to_guest);
     }
 }
 
@@ -82,13 +82,25 @@ static void set_broken(struct vif *vif, const char *reason)
     vif_set_link(vif, VIF_LINK_BROKEN, "%s", reason);
 }
 
-static bool all_enabled(const struct vif_vhost *vhost, uint16_t queue_pairs)
+// How a queue that isn't enabled is to be treated: as one of which the guest
+// makes no use any more, if it goes on with the first. While that is off, too, the
+// device is being stopped, and what is in its rings has to stay there.
+static void mark_retired(const struct vif_vhost *vhost, struct attachment *attachment)
 {
-    for (unsigned ring = 0; ring < 2u * queue_pairs; ring++) {
-        if (!vhost->enabled[ring])
-            return false;
+    for (unsigned pair = 1; pair < attachment->queue_pairs && vhost->enabled[1]; pair++) {
+        struct virtqueue *vq = &attachment->queues[pair].from_guest;
+
+        vq->retired = vq->desc != NULL && vhost->disabled[2 * pair + 1];
+        vq->drained = vhost->drained[2 * pair + 1];
     }
-    return true;
+}
+
+// The workers give frames to the queues that the guest looks at.
+static void count_queues(struct vif *vif, const struct attachment *attachment)
+{
+    uint16_t count = attachment_tx_pairs(attachment);
+
+    atomic_store_explicit(&vif->tx_count, count > 0 ? count : 1, memory_order_release);
 }
 
 // "I am here", from the guest's address to everyone: a reverse ARP request for
@@ -128,11 +140,17 @@ void vif_vhost_attach(struct vif_vhost *vhost)
         vif_vhost_explain(vhost);
         return;
     }
-    attachment = attachment_create(vif, vhost->vid, vif->queue_count, &config, reason, sizeof(reason));
+    attachment = attachment_create(vif, vhost->vid, &config, reason, sizeof(reason));
     if (attachment == NULL) {
         vif_set_link(vif, VIF_LINK_DOWN, "%s", reason);
         return;
     }
+    if (vif_vhost_grow(vhost, attachment->queue_pairs) != 0) {
+        attachment_free(attachment);
+        vif_set_link(vif, VIF_LINK_DOWN, "no memory or file descriptors for the guest's queues");
+        return;
+    }
+    mark_retired(vhost, attachment);
     if (wakes_add(vhost, attachment) != 0) {
         wakes_remove(vhost, attachment);
         attachment_free(attachment);
@@ -146,10 +164,11 @@ void vif_vhost_attach(struct vif_vhost *vhost)
     pthread_mutex_lock(&vhost->lock);
     vhost->attached = attachment;
     pthread_mutex_unlock(&vhost->lock);
+    count_queues(vif, attachment);
     atomic_store_explicit(&vif->attachment, attachment, memory_order_release);
     if (broken != NULL)
         set_broken(vif, broken);
-    else if (!all_enabled(vhost, attachment->queue_pairs))
+    else if (attachment_pairs_in_use(attachment) == 0)
         vif_set_link(vif, VIF_LINK_DOWN, "the front end has disabled its queues");
     else
         vif_set_link(vif, VIF_LINK_UP, "%s", "");
@@ -166,8 +185,12 @@ void vif_vhost_detach(struct vif_vhost *vhost)
         return;
     atomic_store_explicit(&vif->attachment, NULL, memory_order_release);
     publish_quiesce();
-    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++)
-        vhost->broken[ring] = atomic_load_explicit(&attachment_ring(attachment, ring)->broken, memory_order_relaxed);
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
+        const struct virtqueue *vq = attachment_ring(attachment, ring);
+
+        vhost->broken[ring] = atomic_load_explicit((_Atomic(const char *) *)&vq->broken, memory_order_relaxed);
+        vhost->drained[ring] = vq->drained;
+    }
     if (vhost->announce)
         vhost->announce = attachment->announce;
     attachment_push(attachment, vhost->known);

@@ -46,6 +46,14 @@ static void leave(struct vif_vhost *vhost)
     pthread_mutex_unlock(&vhost->calling);
 }
 
+static void forget_queues(struct vif_vhost *vhost)
+{
+    memset(vhost->enabled, 0, sizeof(vhost->enabled));
+    memset(vhost->disabled, 0, sizeof(vhost->disabled));
+    memset(vhost->drained, 0, sizeof(vhost->drained));
+    memset(vhost->broken, 0, sizeof(vhost->broken));
+}
+
 // A number may have got a new owner already: only ours is taken off.
 static void disown(struct vif_vhost *vhost)
 {
@@ -58,8 +66,7 @@ static void disown(struct vif_vhost *vhost)
     vhost->connection_fd = -1;
     vhost->running = vhost->stopped = vhost->memory = vhost->negotiated = vhost->truncated = false;
     vhost->pending = vhost->failed = NULL;
-    memset(vhost->enabled, 0, sizeof(vhost->enabled));
-    memset(vhost->broken, 0, sizeof(vhost->broken));
+    forget_queues(vhost);
     // No attachment: no worker uses it.
     guest_log_unmap(&vhost->log);
     memset(vhost->used_log, 0xff, sizeof(vhost->used_log));
@@ -135,6 +142,7 @@ static void destroy_device(int vid)
     vhost->stopped = true;
     vhost->epoch++;
     memset(vhost->broken, 0, sizeof(vhost->broken));
+    memset(vhost->drained, 0, sizeof(vhost->drained));
     vif_vhost_explain(vhost);
     leave(vhost);
 }
@@ -166,6 +174,8 @@ static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
         break;
     case REQUEST_SET_VRING_ENABLE:
         vhost->enabled[message->payload.state.index] = message->payload.state.num != 0;
+        vhost->disabled[message->payload.state.index] = message->payload.state.num == 0;
+        vhost->drained[message->payload.state.index] = false;
         break;
     case REQUEST_SET_VRING_KICK:
         // Without protocol features a ring starts enabled.
@@ -176,6 +186,7 @@ static void follow(struct vif_vhost *vhost, const struct vhost_message *message)
     case REQUEST_RESET_OWNER:
         vhost->memory = vhost->negotiated = false;
         memset(vhost->enabled, 0, sizeof(vhost->enabled));
+        memset(vhost->disabled, 0, sizeof(vhost->disabled));
         break;
     default:
         break;
@@ -196,7 +207,7 @@ static const struct vhost_message_rule *judge(const struct vif_vhost *vhost, con
         snprintf(reason, reason_size, "it reads no replies");
         return NULL;
     }
-    rule = vhost_message_check(message, 2u * vhost->vif->queue_count, reason, reason_size);
+    rule = vhost_message_check(message, 2u * VIF_QUEUES_MAX, reason, reason_size);
 
     if (rule != NULL && rule->request == REQUEST_SET_MEM_TABLE && !vhost_message_can_map(context)) {
         snprintf(reason, reason_size, "%s with a region that can't be mapped", rule->name);
@@ -276,6 +287,11 @@ static enum rte_vhost_msg_result before_message(int vid, void *context)
     }
     if (handled)
         return RTE_VHOST_MSG_RESULT_REPLY;
+    if (rule != NULL && rule->request == REQUEST_GET_QUEUE_NUM) {
+        // The library would answer with the pairs that it takes itself.
+        vhost_message_answer(context, VIF_QUEUES_MAX);
+        return RTE_VHOST_MSG_RESULT_REPLY;
+    }
     if (rule != NULL)
         return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
     vhost_message_close(context);

@@ -17,22 +17,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What is offered. All else is taken off what the library would offer: several
-// queue pairs, UFO (Linux has none any more; USO the library doesn't know). Without GUEST_ANNOUNCE QEMU has us announce
-// a guest after its migration (SEND_RARP): that is counted and needs nothing of the guest.
-// (rte_vhost_driver_set_features would change the library's idea of when a device is ready.)
+// What is offered. All else is taken off what the library would offer: UFO (Linux
+// has none any more; USO the library doesn't know). The control queue, by which a
+// guest says how many queues it uses, is the front end's own (QEMU's). Without
+// GUEST_ANNOUNCE QEMU has us announce a guest after its migration (SEND_RARP): that is
+// counted and needs nothing of the guest. (rte_vhost_driver_set_features would change
+// the library's idea of when a device is ready.)
 static const uint64_t virtio_features =
     1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_ANY_LAYOUT | 1ULL << VIRTIO_NET_F_MRG_RXBUF |
     1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_F_IN_ORDER |
     1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | 1ULL << VHOST_F_LOG_ALL |
     1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
     1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << VIRTIO_NET_F_GUEST_TSO4 |
-    1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | 1ULL << VIRTIO_NET_F_MTU;
-// Without MQ a front end has one pair.
+    1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | 1ULL << VIRTIO_NET_F_MTU |
+    1ULL << VIRTIO_NET_F_MQ | 1ULL << VIRTIO_NET_F_CTRL_VQ;
 static const uint64_t protocol_features = 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK |
                                           1ULL << VHOST_USER_PROTOCOL_F_STATUS |
                                           1ULL << VHOST_USER_PROTOCOL_F_LOG_SHMFD | 1ULL << VHOST_USER_PROTOCOL_F_RARP |
-                                          1ULL << VHOST_USER_PROTOCOL_F_NET_MTU;
+                                          1ULL << VHOST_USER_PROTOCOL_F_NET_MTU | 1ULL << VHOST_USER_PROTOCOL_F_MQ;
 
 static LIST_HEAD(, vif_vhost) all = LIST_HEAD_INITIALIZER(all);
 static unsigned all_count, server_count;
@@ -122,15 +124,47 @@ static void lose_path(const char *path)
     pthread_mutex_unlock(&lock);
 }
 
+void vif_vhost_queue_free(struct vif_vhost_queue *queue)
+{
+    if (queue == NULL)
+        return;
+    // Closing removes a descriptor from a worker's set: nobody else has it.
+    vif_vhost_wake_close(&queue->from_guest);
+    vif_vhost_wake_close(&queue->to_guest);
+    free(queue);
+}
+
+static struct vif_vhost_queue *queue_new(void)
+{
+    struct vif_vhost_queue *queue = aligned_alloc(64, sizeof(*queue));
+
+    if (queue == NULL)
+        return NULL;
+    memset(queue, 0, sizeof(*queue));
+    queue->from_guest = queue->to_guest = (struct vhost_wake){-1, -1};
+    if (vif_vhost_wake_open(&queue->from_guest) == 0 && vif_vhost_wake_open(&queue->to_guest) == 0)
+        return queue;
+    vif_vhost_queue_free(queue);
+    return NULL;
+}
+
+int vif_vhost_grow(struct vif_vhost *vhost, uint16_t count)
+{
+    for (uint16_t pair = 0; pair < count; pair++) {
+        if (vhost->queues[pair] == NULL)
+            vhost->queues[pair] = queue_new();
+        if (vhost->queues[pair] == NULL)
+            return -ENOMEM;
+    }
+    return vif_grow(vhost->vif, count);
+}
+
 static void vhost_free(struct vif_vhost *vhost)
 {
     if (vhost == NULL)
         return;
-    for (unsigned pair = 0; pair < vhost->vif->queue_count; pair++) {
-        // Closing removes a descriptor from a worker's set: nobody else has it.
-        vif_vhost_wake_close(&vhost->queues[pair].from_guest);
-        vif_vhost_wake_close(&vhost->queues[pair].to_guest);
-    }
+    for (unsigned pair = 0; pair < VIF_QUEUES_MAX; pair++)
+        vif_vhost_queue_free(vhost->queues[pair]);
     pthread_mutex_destroy(&vhost->lock);
     pthread_mutex_destroy(&vhost->calling);
     free(vhost);
@@ -138,13 +172,10 @@ static void vhost_free(struct vif_vhost *vhost)
 
 static struct vif_vhost *vhost_new(struct vif *vif, bool server)
 {
-    size_t size = sizeof(struct vif_vhost) + vif->queue_count * sizeof(struct vif_vhost_queue);
-    struct vif_vhost *vhost = aligned_alloc(64, size); // a multiple of 64, as its members are aligned
-    int err = 0;
+    struct vif_vhost *vhost = calloc(1, sizeof(*vhost));
 
     if (vhost == NULL)
         return NULL;
-    memset(vhost, 0, size);
     vhost->vif = vif;
     vhost->server = server;
     vhost->vid = -1;
@@ -154,16 +185,7 @@ static struct vif_vhost *vhost_new(struct vif *vif, bool server)
     memset(vhost->used_log, 0xff, sizeof(vhost->used_log));
     pthread_mutex_init(&vhost->lock, NULL);
     pthread_mutex_init(&vhost->calling, NULL);
-    for (unsigned pair = 0; pair < vif->queue_count; pair++) {
-        struct vif_vhost_queue *queue = &vhost->queues[pair];
-
-        queue->from_guest = queue->to_guest = (struct vhost_wake){-1, -1};
-        if (err == 0)
-            err = vif_vhost_wake_open(&queue->from_guest);
-        if (err == 0)
-            err = vif_vhost_wake_open(&queue->to_guest);
-    }
-    if (err != 0) {
+    if (vif_vhost_grow(vhost, 1) != 0) {
         vhost_free(vhost);
         return NULL;
     }
@@ -276,7 +298,7 @@ void vif_vhost_read_state(struct vif *vif, struct vif_state *state)
     if (vhost->attached != NULL) {
         const struct attachment *attachment = vhost->attached;
 
-        state->queue_pairs = attachment->queue_pairs;
+        state->queue_pairs = attachment_pairs_in_use(attachment);
         state->ring_size[0] = attachment->queues[0].from_guest.size;
         state->ring_size[1] = attachment->queues[0].to_guest.size;
         state->virtio_features = attachment->features;

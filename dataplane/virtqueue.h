@@ -51,6 +51,7 @@ struct virtqueue {
     // ring from it; 0: its headers aren't read), or what it takes (of one to it).
     uint8_t offloads;
     bool enabled; // the front end enabled it (SET_VRING_ENABLE)
+    bool retired; // it has disabled it since, and the guest goes on with others; see vif_vhost.c
     int kick_fd;  // ours (dup'ed), −1: none; readable when the guest notified us
     int call_fd;  // ours (dup'ed), an eventfd; −1: the guest polls
 
@@ -69,6 +70,8 @@ struct virtqueue {
     bool signalled_valid;        // false after attach: then the first use signals
     uint32_t walked;             // to the guest: descriptors walked for this burst so far
     bool armed;                  // the guest is asked to notify us
+    bool drained;                // retired, and it was seen empty since
+    uint64_t late_since;         // drained: TSC at which frames were there again; 0: none
     _Atomic uint64_t bad_chains; // receive buffers that were none; given back empty
     // Why the queue is stopped: its ring can't be what a driver writes.
     // Written once by the owner, read by any thread; static string, NULL: sound.

@@ -14,17 +14,19 @@
 #include "leg.h"
 #include "vlan.h"
 
-// What a shared vif's frames go by. One allocation a shared vif and table.
+// What a shared vif's frames go by. One allocation a queue of a shared vif and table.
 struct vlan_map {
     struct leg *legs[LIMIT_VLAN + 1]; // [0]: untagged; NULL: no port has the tag
     uint8_t monitor[LIMIT_VLAN + 1];  // the port is a monitor: discard
     uint8_t held[LIMIT_VLAN + 1];     // its wire is being drained: drop as full
 };
 
+// One receive queue.
 struct source {
     struct vif *vif;
     struct leg *leg;        // whole vif; NULL: see below
     struct vlan_map *vlans; // shared vif; else NULL
+    vif_slot slot;
     uint16_t queue;
     bool held;    // not polled
     bool monitor; // leg and vlans are NULL: discarded as `monitor`, else as `unwired`
@@ -32,7 +34,7 @@ struct source {
 
 struct worker_sources {
     uint32_t count;
-    struct source *sources;
+    struct source *sources; // by slot and queue
 };
 
 struct wire_table {

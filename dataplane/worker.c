@@ -18,8 +18,10 @@ static uint16_t discard(const struct source *source, const struct burst *burst)
 {
     enum vif_discard_reason reason = source->monitor ? VIF_DISCARD_MONITOR : VIF_DISCARD_UNWIRED;
 
-    counter_add(&source->vif->rxq[source->queue].discarded[reason], burst->count);
-    source->vif->rxq[source->queue].cut = 0; // the frame that was under way leaves, too
+    struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
+
+    counter_add(&rxq->discarded[reason], burst->count);
+    rxq->cut = 0; // the frame that was under way leaves, too
     return burst->count;
 }
 
@@ -27,7 +29,7 @@ static uint16_t discard(const struct source *source, const struct burst *burst)
 static void run_tag(struct worker *worker, const struct source *source, int tag)
 {
     const struct vlan_map *vlans = source->vlans;
-    struct vif_rxq *rxq = &source->vif->rxq[source->queue];
+    struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
     struct leg *leg = tag < 0 ? NULL : vlans->legs[tag];
     uint16_t count = worker->part.count;
 
@@ -46,6 +48,7 @@ static void run_tag(struct worker *worker, const struct source *source, int tag)
     } else {
         struct hop_context context = {.now = worker->now,
                                       .rxq = rxq,
+                                      .queue = source->queue,
                                       .measuring = worker->measuring,
                                       .shared = true,
                                       .scratch = &worker->scratch};
@@ -94,8 +97,9 @@ static uint16_t run_shared(struct worker *worker, const struct source *source)
 static enum poll_result poll_source(struct worker *worker, const struct source *source)
 {
     struct vif *vif = source->vif;
-    struct vif_rxq *rxq = &vif->rxq[source->queue];
+    struct vif_rxq *rxq = vif_rxq(vif, source->queue);
     struct burst *burst = &worker->burst;
+    const uint64_t began = unlikely(worker->measuring != NULL) ? worker->measuring->mark : 0;
     uint64_t bytes;
     uint16_t taken;
 
@@ -105,8 +109,11 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     }
     stage_end(worker->measuring, WORKER_STAGE_RECEIVE, burst->count);
     if (likely(source->leg != NULL)) {
-        struct hop_context context = {
-            .now = worker->now, .rxq = rxq, .measuring = worker->measuring, .scratch = &worker->scratch};
+        struct hop_context context = {.now = worker->now,
+                                      .rxq = rxq,
+                                      .queue = source->queue,
+                                      .measuring = worker->measuring,
+                                      .scratch = &worker->scratch};
 
         taken = hop_run(&context, source->leg, burst);
         bytes = burst_bytes(burst, 0, taken);
@@ -122,6 +129,8 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     stage_end(worker->measuring, WORKER_STAGE_LOOKUP, taken);
     vif->ops->complete(vif, source->queue, burst, taken);
     stage_end(worker->measuring, WORKER_STAGE_COMPLETE, taken);
+    if (unlikely(worker->measuring != NULL)) // what each queue costs: as the stages, by samples
+        counter_add(&rxq->busy_cycles, (worker->measuring->mark - began) * STAGE_SAMPLE_EVERY);
     worker->loop_frames += taken;
     return taken > 0 || rxq->moved ? POLL_MOVED : POLL_WAITING;
 }
@@ -139,7 +148,7 @@ static enum poll_result poll_all(struct worker *worker)
     for (uint32_t i = back ? worker->active_count : 0; back ? i > 0 : i < worker->active_count;) {
         uint32_t at = back ? --i : i++;
         const struct source *source = worker->active[at];
-        struct vif_rxq *rxq = &source->vif->rxq[source->queue];
+        struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
         enum poll_result result = poll_source(worker, source);
 
         if (result > best)
@@ -157,21 +166,33 @@ static enum poll_result poll_all(struct worker *worker)
     return best;
 }
 
-// Takes over a new table: all its sources are polled at first.
-static void adopt(struct worker *worker, const struct wire_table *table)
+// A source that was at rest with this worker stays so if it was in the table
+// before, too: it is armed, its descriptor is in the worker's set, and an event
+// that came meanwhile is still to be taken or has ended the rest. Had it been
+// in a table of another worker's, or of nobody's, an event might have been taken
+// that found no source.
+void worker_adopt(struct worker *worker, const struct wire_table *table)
 {
     const struct worker_sources *mine = &table->workers[worker->index];
+    uint64_t before = worker->table_serial;
 
     worker->table_serial = table->serial;
     worker->active_count = worker->resting_count = 0;
     for (uint32_t i = 0; i < mine->count && worker->active_count < WORKER_SOURCES_MAX; i++) {
         const struct source *source = &mine->sources[i];
-        struct vif_rxq *rxq = &source->vif->rxq[source->queue];
+        struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
+        bool stays = rxq->adopted == before;
 
-        rxq->empty_since = 0;
-        rxq->waits_for = NULL;
-        if (worker->adaptive && source->vif->ops->disarm != NULL)
+        rxq->adopted = table->serial;
+        rxq->waits_for = NULL; // it may be gone
+        if (stays && rxq->rested_by == worker->index + 1) {
+            worker->resting_count++;
+            continue;
+        }
+        if (worker->adaptive && (!stays || rxq->rested_by != 0) && source->vif->ops->disarm != NULL)
             source->vif->ops->disarm(source->vif, source->queue);
+        rxq->rested_by = 0;
+        rxq->empty_since = 0;
         if (!source->held)
             worker->active[worker->active_count++] = source;
     }
@@ -209,7 +230,7 @@ int worker_main(void *argument)
 
         worker->table = table;
         if (unlikely(table->serial != worker->table_serial))
-            adopt(worker, table);
+            worker_adopt(worker, table);
         worker->measuring = stage_loop(&worker->stages, worker->now);
         result = poll_all(worker);
         account(worker);

@@ -20,8 +20,11 @@ void worker_forget_fd(int fd);
 // their queues again. Any thread.
 void worker_wake_all(void);
 
-// Which worker should poll a new vif: the one with the fewest. Device thread.
+// Which worker should poll a new queue: the one with the fewest, and it counts
+// as its own from now on. Any thread but workers.
 unsigned worker_choose(void);
+// The same of a worker that is chosen already, and the opposite.
+void worker_add(unsigned worker);
 void worker_unchoose(unsigned worker);
 
 #endif

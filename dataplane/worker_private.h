@@ -47,7 +47,7 @@ struct worker {
     // The worker's last store. EAL's own join says the same, but in assembly
     // that a race detector doesn't see.
     _Atomic bool ended;
-    _Atomic uint32_t vif_count; // vifs that chose it; device thread
+    _Atomic uint32_t queue_count; // receive queues that are its own; any thread but workers
 
     unsigned lcore;
     int epoll_fd;
@@ -62,6 +62,9 @@ struct worker {
 };
 
 int worker_main(void *argument);
+
+// Takes over a new table. The worker is online.
+void worker_adopt(struct worker *worker, const struct wire_table *table);
 
 // Puts active source i to rest: asks its driver to notify us. False: it has no
 // way to, or a frame came; it stays.

@@ -3,9 +3,11 @@
 // How a worker sleeps (--poll adaptive).
 //
 // A queue that stayed empty is armed (its driver will notify us) and leaves
-// the polled ones; its fd is in the worker's epoll set, edge-triggered, with
-// the table's generation, so that an event from before a change is told apart. A
-// worker with nothing to poll sleeps in epoll_wait:
+// the polled ones; its fd is in the worker's epoll set, edge-triggered and for one
+// event, with its vif's slot and its number: what these mean is looked up in the
+// table that is used when the event is taken. A rest outlives tables as long as
+// they leave the queue with its worker (worker_adopt), so no event may be thrown
+// away. A worker with nothing to poll sleeps in epoll_wait:
 //
 //   arm each queue → fence → look at the ring again      (ops->arm)
 //   sleeping = true → fence → look at the table again    (here)
@@ -25,20 +27,18 @@
 
 enum { EVENTS = 64, NAP_MS = 1 };
 
-// epoll data: which source of which table. All ones: the worker's own eventfd.
+// epoll data: which queue. All ones: the worker's own eventfd.
 #define EVENT_WAKE UINT64_MAX
-enum { EVENT_SOURCE_BITS = 20 };
+enum { EVENT_QUEUE_BITS = 16 };
 
-static uint64_t event_of(const struct worker *worker, const struct source *source)
+static uint64_t event_of(const struct source *source)
 {
-    uint64_t index = (uint64_t)(source - worker->table->workers[worker->index].sources);
-
-    return (worker->table_serial << EVENT_SOURCE_BITS | index) & ~(UINT64_C(1) << 63);
+    return (uint64_t)source->slot << EVENT_QUEUE_BITS | source->queue;
 }
 
 static int watch(const struct worker *worker, int fd, uint64_t data)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = data};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET | EPOLLONESHOT, .data.u64 = data};
 
     if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0)
         return 0;
@@ -53,35 +53,50 @@ bool worker_rest_source(struct worker *worker, uint32_t i)
     struct vif *vif = source->vif;
     int fd = vif->ops->wake_fd != NULL ? vif->ops->wake_fd(vif, source->queue) : -1;
 
-    if (fd < 0 || watch(worker, fd, event_of(worker, source)) != 0)
+    if (fd < 0 || watch(worker, fd, event_of(source)) != 0)
         return false;
     if (!vif->ops->arm(vif, source->queue))
         return false;
+    vif_rxq(vif, source->queue)->rested_by = (uint16_t)(worker->index + 1);
     worker->active[i] = worker->active[--worker->active_count];
     worker->resting_count++;
     return true;
 }
 
-static void wake_source(struct worker *worker, uint64_t data)
+static const struct source *find_source(const struct worker *worker, uint64_t data)
 {
     const struct worker_sources *mine = &worker->table->workers[worker->index];
-    uint32_t index = data & ((1u << EVENT_SOURCE_BITS) - 1);
-    const struct source *source;
+    uint32_t from = 0, to = mine->count;
 
-    if (index >= mine->count)
-        return;
-    source = &mine->sources[index];
-    if (data != event_of(worker, source) || source->held)
-        return; // of an older table: with the new one everything was polled
-    for (uint32_t i = 0; i < worker->active_count; i++)
-        if (worker->active[i] == source)
-            return;
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+
+        if (event_of(&mine->sources[middle]) < data)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from < mine->count && event_of(&mine->sources[from]) == data ? &mine->sources[from] : NULL;
+}
+
+static void wake_source(struct worker *worker, uint64_t data)
+{
+    const struct source *source = find_source(worker, data);
+    struct vif_rxq *rxq;
+
+    if (source == NULL)
+        return; // another worker's by now, or gone
+    rxq = vif_rxq(source->vif, source->queue);
+    if (rxq->rested_by != worker->index + 1)
+        return; // it is polled; what it waited for may have come
     if (source->vif->ops->disarm != NULL)
         source->vif->ops->disarm(source->vif, source->queue);
-    source->vif->rxq[source->queue].empty_since = 0;
-    worker->active[worker->active_count++] = source;
-    if (worker->resting_count > 0)
-        worker->resting_count--;
+    rxq->rested_by = 0;
+    rxq->empty_since = 0;
+    worker->resting_count--;
+    // A held one is polled from the table on that lets it go.
+    if (!source->held)
+        worker->active[worker->active_count++] = source;
 }
 
 // Takes what epoll has, waiting at most timeout_ms (-1: for ever).
@@ -118,16 +133,15 @@ static void sleep_for(struct worker *worker, int timeout_ms)
         counter_add(&worker->sleeps, 1);
         count = epoll_wait(worker->epoll_fd, events, EVENTS, timeout_ms);
         // Online before anything of a table is touched again. The one that we
-        // slept on may be gone, and even another be in its place: what then
-        // came is looked at anyway, since a new table begins with a round over
-        // all its sources.
+        // slept on may be gone, and even another be in its place. What came is
+        // about queues that may rest in the new one, too.
         rte_rcu_qsbr_thread_online(publish_qsbr, worker->index);
-        table = atomic_load_explicit(&wire_table_current, memory_order_acquire);
-        if (table->serial == worker->table_serial) {
-            for (int i = 0; i < count; i++)
-                if (events[i].data.u64 != EVENT_WAKE)
-                    wake_source(worker, events[i].data.u64);
-        }
+        worker->table = atomic_load_explicit(&wire_table_current, memory_order_acquire);
+        if (worker->table->serial != worker->table_serial)
+            worker_adopt(worker, worker->table);
+        for (int i = 0; i < count; i++)
+            if (events[i].data.u64 != EVENT_WAKE)
+                wake_source(worker, events[i].data.u64);
         (void)eventfd_read(worker->wake_fd, &(eventfd_t){0});
     }
     atomic_store_explicit(&worker->sleeping, false, memory_order_relaxed);
@@ -143,15 +157,17 @@ static void arm_receivers(struct worker *worker)
 {
     for (uint32_t i = 0; i < worker->active_count; i++) {
         const struct source *source = worker->active[i];
-        struct vif *receiver = source->vif->rxq[source->queue].waits_for;
+        const struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
+        struct vif *receiver = rxq->waits_for;
+        struct vif_txq *txq = receiver != NULL ? vif_txq(receiver, rxq->waits_queue) : NULL;
         int fd;
 
-        if (receiver == NULL || receiver->ops->arm_transmit == NULL || !rte_spinlock_trylock(&receiver->txq[0].lock))
+        if (receiver == NULL || receiver->ops->arm_transmit == NULL || !rte_spinlock_trylock(&txq->lock))
             continue;
-        fd = receiver->ops->arm_transmit(receiver, 0);
+        fd = receiver->ops->arm_transmit(receiver, rxq->waits_queue);
         if (fd >= 0)
-            (void)watch(worker, fd, event_of(worker, source));
-        rte_spinlock_unlock(&receiver->txq[0].lock);
+            (void)watch(worker, fd, event_of(source));
+        rte_spinlock_unlock(&txq->lock);
     }
 }
 

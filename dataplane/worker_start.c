@@ -117,15 +117,20 @@ unsigned worker_choose(void)
     unsigned best = 0;
 
     for (unsigned i = 1; i < count; i++)
-        if (atomic_load(&workers[i]->vif_count) < atomic_load(&workers[best]->vif_count))
+        if (atomic_load(&workers[i]->queue_count) < atomic_load(&workers[best]->queue_count))
             best = i;
-    atomic_fetch_add(&workers[best]->vif_count, 1);
+    atomic_fetch_add(&workers[best]->queue_count, 1);
     return best;
+}
+
+void worker_add(unsigned worker)
+{
+    atomic_fetch_add(&workers[worker]->queue_count, 1);
 }
 
 void worker_unchoose(unsigned worker)
 {
-    atomic_fetch_sub(&workers[worker]->vif_count, 1);
+    atomic_fetch_sub(&workers[worker]->queue_count, 1);
 }
 
 unsigned worker_count(void)

@@ -40,7 +40,8 @@
     X(BAD_CHAIN, "bad_chain", "a descriptor chain that no driver may build")               \
     X(RUNT, "runt", "shorter than an Ethernet header")                                     \
     X(GIANT, "giant", "longer than the frame limit")                                       \
-    X(BAD_HEADER, "bad_header", "a virtio header that can't be true of the frame")
+    X(BAD_HEADER, "bad_header", "a virtio header that can't be true of the frame")         \
+    X(QUEUE_OFF, "queue_off", "sent by a queue after its front end had disabled it")
 
 // Where a worker's cycles go, in the order of a frame's path. The frames of a
 // stage are those that passed it.

@@ -28,7 +28,8 @@ enum patchbay_limit {
     LIMIT_VHOST = 1000,        // of librte_vhost's one descriptor set, connecting side
     LIMIT_VHOST_SERVERS = 511, // listening: a listener and a connection each
     LIMIT_WORKERS = 64,
-    LIMIT_VLAN = 4094, // highest usable 802.1Q tag
+    LIMIT_QUEUE_PAIRS = 16, // a vif
+    LIMIT_VLAN = 4094,      // highest usable 802.1Q tag
 
     // Frames, in bytes without the frame check sequence.
     LIMIT_FRAME_MIN = 14,

@@ -232,6 +232,24 @@ class Restart(DaemonTest):
             d.fake("send a 0 1 100")
             self.assertEqual(d.get("/v1/vifs/i/stats").json["transmitted"]["frames"], 1)
 
+    def test_queues_that_come(self) -> None:
+        d = self.d
+        d.plug("a", "b")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
+        self.assertEqual(d.get("/v1/vifs/a").json["status"]["workers"], [0])
+        generation = d.generation()
+        d.fake("publish-wait 20000")
+        for queues in (2, 4, 16):
+            d.fake(f"grow a {queues}")
+            wait_for(lambda: f"queues={queues}" in d.fake("vif a"), "a table polls them")
+            self.assertEqual(d.get("/v1/vifs/a").json["status"]["workers"], [0] * queues)
+            self.check(d.patch(f"{NET}/wires/w", {"labels": {"n": str(queues)}}), 200)
+        self.assertEqual(d.generation(), generation + 3)  # the changes' own
+        shown = d.get("/v1/vifs/a/stats").json["queues"]
+        self.assertEqual([queue["queue"] for queue in shown], list(range(16)))
+        self.assertEqual(shown[3], {"queue": 3, "worker": 0, "received": {"frames": 0, "bytes": 0},
+                                    "transmitted": {"frames": 0, "bytes": 0}, "notified": 0, "busy_cycles": 0})
+
     def test_a_vif_that_fails_at_start(self) -> None:
         d = self.d
         d.plug("a", "b", "c", "m")

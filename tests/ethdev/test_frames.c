@@ -46,7 +46,7 @@ static void complete(uint16_t taken)
 
 static uint64_t discarded(enum vif_discard_reason reason)
 {
-    return counter_read(&ring->rxq[0].discarded[reason]);
+    return counter_read(&vif_rxq(ring, 0)->discarded[reason]);
 }
 
 static void test_sizes(void **state)

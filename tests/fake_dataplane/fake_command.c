@@ -7,6 +7,7 @@
 //   features VIF BITS        what its driver negotiated, in hexadecimal
 //   send VIF VLAN COUNT LEN   frames arrive at a vif (VLAN 0: untagged) and
 //                             go the way that the current table says
+//   grow VIF QUEUES           its guest has many queues
 //   publish-wait MICROSECONDS how long workers stay in an old table
 //   full VIF on|off           whether it has room for taps' copies
 //   fail on|off               whether targets with "fail:" fail
@@ -157,10 +158,10 @@ static void describe_table(char *answer, size_t size)
 
 static void answer_vif(const struct fake_vif *vif, char *answer, size_t size)
 {
-    snprintf(answer, size, "received=%llu transmitted=%llu unwired=%llu monitor=%llu",
+    snprintf(answer, size, "received=%llu transmitted=%llu unwired=%llu monitor=%llu queues=%u",
              (unsigned long long)vif->count.received.frames, (unsigned long long)vif->count.transmitted.frames,
              (unsigned long long)vif->count.discarded[VIF_DISCARD_UNWIRED],
-             (unsigned long long)vif->count.discarded[VIF_DISCARD_MONITOR]);
+             (unsigned long long)vif->count.discarded[VIF_DISCARD_MONITOR], vif->queues);
 }
 
 static void run_command(char *line, char *answer, size_t size)
@@ -180,6 +181,8 @@ static void run_command(char *line, char *answer, size_t size)
         vif->state.virtio_features = features;
     else if (sscanf(line, "send %63s %u %llu %llu", name, &vlan, &frames, &len) == 4 && vif != NULL)
         send_frames(vif, (uint16_t)vlan, frames, len, answer, size);
+    else if (sscanf(line, "grow %63s %u", name, &vlan) == 2 && vif != NULL && vlan <= VIF_QUEUES_MAX)
+        fake_grow(vif, (uint16_t)vlan);
     else if (sscanf(line, "publish-wait %llu", &wait) == 1)
         fake.publish_wait_ns = wait * 1000;
     else if (sscanf(line, "full %63s %63s", name, word) == 2 && vif != NULL)

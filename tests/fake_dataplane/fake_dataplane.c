@@ -125,6 +125,12 @@ void fake_set_link(struct fake_vif *vif, enum vif_link link, const char *reason)
     set_news(vif);
 }
 
+void fake_grow(struct fake_vif *vif, uint16_t queues)
+{
+    vif->state.queue_count = queues;
+    set_news(vif);
+}
+
 struct fake_vif *fake_find_vif(const char *name)
 {
     for (uint32_t slot = 0; slot < LIMIT_VIFS; slot++)
@@ -177,7 +183,7 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
         vif->exists = true;
         strlcpy(vif->name, config->name, sizeof(vif->name));
         vif->state.ring_size[0] = vif->state.ring_size[1] = 256;
-        vif->state.queue_pairs = 1;
+        vif->state.queue_pairs = vif->state.queue_count = 1;
         if (config->kind == VIF_VHOST || config->kind == VIF_VHOST_SERVER) {
             snprintf(waiting, sizeof(waiting), "waiting for its socket %.200s", config->target);
             fake_set_link(vif, VIF_LINK_DOWN, waiting);
@@ -193,9 +199,51 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
 void vif_list(vif_slot slot, bool listed)
 {
     pthread_mutex_lock(&fake_lock);
-    if (fake.vifs[slot].exists)
+    if (fake.vifs[slot].exists) {
         fake.vifs[slot].listed = listed;
+        fake.vifs[slot].queues = fake.vifs[slot].state.queue_count;
+    }
     pthread_mutex_unlock(&fake_lock);
+}
+
+bool vif_has_grown(vif_slot slot)
+{
+    bool grown;
+
+    pthread_mutex_lock(&fake_lock);
+    grown =
+        fake.vifs[slot].exists && fake.vifs[slot].listed && fake.vifs[slot].state.queue_count > fake.vifs[slot].queues;
+    pthread_mutex_unlock(&fake_lock);
+    return grown;
+}
+
+void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker)
+{
+    pthread_mutex_lock(&fake_lock);
+    if (fake.vifs[slot].exists && queue < fake.vifs[slot].state.queue_count)
+        fake.vifs[slot].state.workers[queue] = (uint16_t)worker;
+    pthread_mutex_unlock(&fake_lock);
+}
+
+void vif_queue_left(vif_slot slot, uint16_t queue)
+{
+    pthread_mutex_lock(&fake_lock);
+    REQUIRE("vif_queue_left of a queue that is placed",
+            !fake.vifs[slot].exists || fake.vifs[slot].state.workers[queue] == VIF_WORKER_NONE);
+    pthread_mutex_unlock(&fake_lock);
+}
+
+bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count)
+{
+    bool there;
+
+    memset(count, 0, sizeof(*count));
+    pthread_mutex_lock(&fake_lock);
+    there = fake.vifs[slot].exists && queue < fake.vifs[slot].state.queue_count;
+    if (there)
+        count->worker = fake.vifs[slot].state.workers[queue];
+    pthread_mutex_unlock(&fake_lock);
+    return there;
 }
 
 static bool program_names(const struct hop_program *program, vif_slot slot)
@@ -482,7 +530,7 @@ bool publish_done(uint64_t token)
 
 // ---- workers ----
 
-bool vif_read_queue(vif_slot slot, uint16_t queue, struct vif_queue_count *count)
+bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count)
 {
     struct vif_count whole;
 

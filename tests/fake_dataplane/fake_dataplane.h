@@ -12,12 +12,13 @@
 struct fake_vif {
     bool exists;
     bool news;
-    bool listed;   // vif_list
-    bool in_build; // was listed when the newest table was built
-    uint64_t seen; // the build that met it last
-    bool current;  // the current table polls it
-    bool polled;   // workers may have a table that polls it
-    bool full;     // as a monitor: it has no room
+    bool listed;     // vif_list
+    bool in_build;   // was listed when the newest table was built
+    uint64_t seen;   // the build that met it last
+    bool current;    // the current table polls it
+    uint16_t queues; // that it was listed with
+    bool polled;     // workers may have a table that polls it
+    bool full;       // as a monitor: it has no room
     char name[LIMIT_NAME_LEN + 1];
     struct vif_state state;
     struct vif_count count;
@@ -66,6 +67,7 @@ uint64_t fake_clock(void);
 // With fake_lock held.
 struct fake_vif *fake_find_vif(const char *name);
 void fake_set_link(struct fake_vif *vif, enum vif_link link, const char *reason);
+void fake_grow(struct fake_vif *vif, uint16_t queues);
 
 // Listens on the path in the environment's PATCHBAY_FAKE, if it is there.
 int fake_command_start(char *reason, size_t reason_size);

@@ -215,7 +215,6 @@ void nic_open(struct nic *nic, vif_slot slot)
     assert_int_equal(0, vif_create(&config, reason, sizeof(reason)));
     nic->vif = vif_in_slot(slot);
     nic->vif->private = nic;
-    nic->vif->worker = 0;
     vif_list(slot, true);
 }
 

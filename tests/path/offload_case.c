@@ -114,7 +114,7 @@ uint32_t take(struct guest *guest, uint8_t *header, uint8_t *bytes)
             return 0;
         }
         assert_true(have + len <= sizeof(all));
-        driver_read(rx, guest->posted[head].address, all + have, len);
+        driver_read(rx, guest->posted[0][head].address, all + have, len);
         have += len;
         if (i == 0)
             buffers = all[10] | (uint32_t)all[11] << 8;

@@ -42,34 +42,39 @@ struct leg_count leg_check(const struct leg *leg)
 
 bool txq_try(struct vif *vif)
 {
-    return rte_spinlock_trylock(&vif->txq[0].lock);
+    return rte_spinlock_trylock(&vif_txq(vif, 0)->lock);
 }
 
 void txq_release(struct vif *vif)
 {
-    rte_spinlock_unlock(&vif->txq[0].lock);
+    rte_spinlock_unlock(&vif_txq(vif, 0)->lock);
 }
 
 bool txq_is_locked(struct vif *vif)
 {
-    return rte_spinlock_is_locked(&vif->txq[0].lock);
+    return rte_spinlock_is_locked(&vif_txq(vif, 0)->lock);
 }
 
 // ---- guests ----
 
 int vif_vhost_create(struct vif *vif, const struct vif_config *config, char *reason, size_t reason_size)
 {
-    size_t size = (sizeof(struct vif_vhost) + sizeof(struct vif_vhost_queue) + 63) / 64 * 64;
-    struct vif_vhost *vhost = aligned_alloc(64, size);
+    struct vif_vhost *vhost = calloc(1, sizeof(*vhost));
 
     (void)config;
     (void)reason;
     (void)reason_size;
     assert_non_null(vhost);
-    memset(vhost, 0, size);
     vhost->vif = vif;
-    assert_int_equal(0, vif_vhost_wake_open(&vhost->queues[0].from_guest));
-    assert_int_equal(0, vif_vhost_wake_open(&vhost->queues[0].to_guest));
+    for (unsigned pair = 0; pair < GUEST_PAIRS; pair++) {
+        struct vif_vhost_queue *queue = aligned_alloc(64, sizeof(*queue));
+
+        assert_non_null(queue);
+        memset(queue, 0, sizeof(*queue));
+        vhost->queues[pair] = queue;
+        assert_int_equal(0, vif_vhost_wake_open(&queue->from_guest));
+        assert_int_equal(0, vif_vhost_wake_open(&queue->to_guest));
+    }
     vif->private = vhost;
     vif->copies = true;
     return 0;
@@ -79,8 +84,11 @@ void vif_vhost_destroy(struct vif *vif)
 {
     struct vif_vhost *vhost = vif->private;
 
-    vif_vhost_wake_close(&vhost->queues[0].from_guest);
-    vif_vhost_wake_close(&vhost->queues[0].to_guest);
+    for (unsigned pair = 0; pair < GUEST_PAIRS; pair++) {
+        vif_vhost_wake_close(&vhost->queues[pair]->from_guest);
+        vif_vhost_wake_close(&vhost->queues[pair]->to_guest);
+        free(vhost->queues[pair]);
+    }
     free(vhost);
 }
 
@@ -104,6 +112,32 @@ static int eventfd_open(void)
     return fd;
 }
 
+static struct driver *tx_of(struct guest *guest, unsigned pair)
+{
+    assert_true(pair < guest->pairs);
+    return pair == 0 ? &guest->tx : &guest->more_tx[pair - 1];
+}
+
+static struct driver *rx_of(struct guest *guest, unsigned pair)
+{
+    assert_true(pair < guest->pairs);
+    return pair == 0 ? &guest->rx : &guest->more_rx[pair - 1];
+}
+
+static void ring_open(struct driver *driver, const struct driver_options *options)
+{
+    driver_open(driver, options);
+    driver->vq.kick_fd = eventfd_open();
+    driver->vq.call_fd = eventfd_open();
+}
+
+static void ring_close(struct driver *driver)
+{
+    close(driver->vq.kick_fd);
+    close(driver->vq.call_fd);
+    driver_close(driver);
+}
+
 void guest_open(struct guest *guest, vif_slot slot, const struct guest_options *options)
 {
     struct vif_config config = {.slot = slot, .name = "guest", .kind = VIF_VHOST};
@@ -113,15 +147,14 @@ void guest_open(struct guest *guest, vif_slot slot, const struct guest_options *
     guest->slot = slot;
     assert_int_equal(0, vif_create(&config, reason, sizeof(reason)));
     guest->vif = vif_in_slot(slot);
-    guest->vif->worker = 0;
-    driver_open(&guest->tx, &options->tx);
-    driver_open(&guest->rx, &options->rx);
-    guest->posted = calloc(guest->rx.size, sizeof(guest->posted[0]));
-    assert_non_null(guest->posted);
-    guest->tx.vq.kick_fd = eventfd_open();
-    guest->tx.vq.call_fd = eventfd_open();
-    guest->rx.vq.kick_fd = eventfd_open();
-    guest->rx.vq.call_fd = eventfd_open();
+    guest->pairs = guest->in_use = options->pairs > 0 ? options->pairs : 1;
+    assert_int_equal(0, vif_grow(guest->vif, guest->pairs));
+    for (unsigned pair = 0; pair < guest->pairs; pair++) {
+        ring_open(tx_of(guest, pair), &options->tx);
+        ring_open(rx_of(guest, pair), &options->rx);
+        guest->posted[pair] = calloc(rx_of(guest, pair)->size, sizeof(guest->posted[pair][0]));
+        assert_non_null(guest->posted[pair]);
+    }
     vif_list(slot, true);
     if (!options->detached)
         guest_attach(guest);
@@ -134,16 +167,26 @@ void guest_attach(struct guest *guest)
 
     assert_non_null(attachment);
     memset(attachment, 0, sizeof(*attachment));
-    attachment->queue_pairs = 1;
-    attachment->queues[0].from_guest = guest->tx.vq;
-    attachment->queues[0].to_guest = guest->rx.vq;
-    assert_int_equal(0, vif_vhost_wake_add(&vhost->queues[0].from_guest, guest->tx.vq.kick_fd));
-    assert_int_equal(0, vif_vhost_wake_add(&vhost->queues[0].to_guest, guest->rx.vq.kick_fd));
+    attachment->queue_pairs = guest->pairs;
+    attachment->patience = UINT64_C(500000000);
+    for (unsigned pair = 0; pair < guest->pairs; pair++) {
+        struct virtqueue *from_guest = &tx_of(guest, pair)->vq, *to_guest = &rx_of(guest, pair)->vq;
+
+        from_guest->enabled = to_guest->enabled = pair < guest->in_use;
+        from_guest->retired = pair > 0 && pair >= guest->in_use;
+        attachment->queues[pair].from_guest = *from_guest;
+        attachment->queues[pair].to_guest = *to_guest;
+        assert_int_equal(0, vif_vhost_wake_add(&vhost->queues[pair]->from_guest, from_guest->kick_fd));
+        assert_int_equal(0, vif_vhost_wake_add(&vhost->queues[pair]->to_guest, to_guest->kick_fd));
+    }
+    atomic_store(&guest->vif->tx_count, guest->in_use);
     guest->attachment = attachment;
     atomic_store(&guest->vif->attachment, attachment);
     vif_set_link(guest->vif, VIF_LINK_UP, "%s", "");
-    vif_vhost_wake_ring(&vhost->queues[0].from_guest);
-    vif_vhost_wake_ring(&vhost->queues[0].to_guest);
+    for (unsigned pair = 0; pair < guest->pairs; pair++) {
+        vif_vhost_wake_ring(&vhost->queues[pair]->from_guest);
+        vif_vhost_wake_ring(&vhost->queues[pair]->to_guest);
+    }
 }
 
 void guest_detach(struct guest *guest, enum vif_link link)
@@ -154,10 +197,12 @@ void guest_detach(struct guest *guest, enum vif_link link)
     atomic_store(&guest->vif->attachment, NULL);
     rig_quiesce();
     // What the engine knows goes back to the driver's side, as librte_vhost keeps it.
-    guest->tx.vq = guest->attachment->queues[0].from_guest;
-    guest->rx.vq = guest->attachment->queues[0].to_guest;
-    vif_vhost_wake_remove(&vhost->queues[0].from_guest, guest->tx.vq.kick_fd);
-    vif_vhost_wake_remove(&vhost->queues[0].to_guest, guest->rx.vq.kick_fd);
+    for (unsigned pair = 0; pair < guest->pairs; pair++) {
+        tx_of(guest, pair)->vq = guest->attachment->queues[pair].from_guest;
+        rx_of(guest, pair)->vq = guest->attachment->queues[pair].to_guest;
+        vif_vhost_wake_remove(&vhost->queues[pair]->from_guest, tx_of(guest, pair)->vq.kick_fd);
+        vif_vhost_wake_remove(&vhost->queues[pair]->to_guest, rx_of(guest, pair)->vq.kick_fd);
+    }
     free(guest->attachment);
     guest->attachment = NULL;
 }
@@ -167,53 +212,69 @@ void guest_close(struct guest *guest)
     if (guest->attachment != NULL)
         guest_detach(guest, VIF_LINK_DOWN);
     vif_list(guest->slot, false);
-    close(guest->tx.vq.kick_fd);
-    close(guest->tx.vq.call_fd);
-    close(guest->rx.vq.kick_fd);
-    close(guest->rx.vq.call_fd);
-    driver_close(&guest->tx);
-    driver_close(&guest->rx);
-    free(guest->posted);
+    for (unsigned pair = 0; pair < guest->pairs; pair++) {
+        ring_close(tx_of(guest, pair));
+        ring_close(rx_of(guest, pair));
+        free(guest->posted[pair]);
+    }
     vif_destroy(guest->slot);
 }
 
-void guest_send(struct guest *guest, uint32_t number, uint32_t len, uint16_t tag)
+void guest_send_on(struct guest *guest, uint16_t queue, uint32_t number, uint32_t len, uint16_t tag)
 {
+    struct driver *tx = tx_of(guest, queue);
     uint8_t bytes[12 + LIMIT_FRAME_MAX + 64] = {0};
-    uint8_t hdr_len = guest->tx.vq.hdr_len;
-    uint64_t at = driver_alloc(&guest->tx, hdr_len + len);
+    uint8_t hdr_len = tx->vq.hdr_len;
+    uint64_t at = driver_alloc(tx, hdr_len + len);
 
     frame_make(bytes + hdr_len, len, tag, number);
-    driver_write(&guest->tx, at, bytes, hdr_len + len);
+    driver_write(tx, at, bytes, hdr_len + len);
     if (number % 4 == 3) { // now and then a header of its own
         struct driver_piece pieces[] = {{at, hdr_len, 0}, {at + hdr_len, len, 0}};
 
-        driver_add(&guest->tx, pieces, 2, LAYOUT_INDIRECT);
+        driver_add(tx, pieces, 2, LAYOUT_INDIRECT);
     } else if (number % 8 == 6 && len > 20) { // or cut within the addresses and the tag
         struct driver_piece pieces[] = {
             {at, hdr_len + 5u, 0}, {at + hdr_len + 5, 8, 0}, {at + hdr_len + 13, len - 13, 0}};
 
-        driver_add(&guest->tx, pieces, 3, LAYOUT_INDIRECT);
+        driver_add(tx, pieces, 3, LAYOUT_INDIRECT);
     } else {
-        driver_add_one(&guest->tx, at, hdr_len + len, 0);
+        driver_add_one(tx, at, hdr_len + len, 0);
     }
-    driver_publish(&guest->tx);
+    driver_publish(tx);
+}
+
+void guest_send(struct guest *guest, uint32_t number, uint32_t len, uint16_t tag)
+{
+    guest_send_on(guest, 0, number, len, tag);
+}
+
+void guest_post_on(struct guest *guest, uint16_t queue, unsigned count, uint32_t len)
+{
+    struct driver *rx = rx_of(guest, queue);
+
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t at = driver_alloc(rx, len);
+        uint16_t head = driver_add_one(rx, at, len, VRING_DESC_F_WRITE);
+
+        guest->posted[queue][head] = (struct driver_piece){at, len, 0};
+    }
+    driver_publish(rx);
 }
 
 void guest_post(struct guest *guest, unsigned count, uint32_t len)
 {
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t at = driver_alloc(&guest->rx, len);
-        uint16_t head = driver_add_one(&guest->rx, at, len, VRING_DESC_F_WRITE);
-
-        guest->posted[head] = (struct driver_piece){at, len, 0};
-    }
-    driver_publish(&guest->rx);
+    guest_post_on(guest, 0, count, len);
 }
 
 uint32_t guest_take(struct guest *guest, uint8_t *bytes)
 {
-    struct driver *rx = &guest->rx;
+    return guest_take_on(guest, 0, bytes);
+}
+
+uint32_t guest_take_on(struct guest *guest, uint16_t queue, uint8_t *bytes)
+{
+    struct driver *rx = rx_of(guest, queue);
     uint8_t hdr_len = rx->vq.hdr_len;
     uint8_t all[12 + LIMIT_FRAME_MAX + 16];
     uint32_t have = 0, buffers = 1, len;
@@ -224,9 +285,9 @@ uint32_t guest_take(struct guest *guest, uint8_t *bytes)
             assert_int_equal(0, i); // the buffers of a frame come all at once
             return 0;
         }
-        assert_true(len <= guest->posted[head].len);
+        assert_true(len <= guest->posted[queue][head].len);
         assert_true(have + len <= sizeof(all));
-        driver_read(rx, guest->posted[head].address, all + have, len);
+        driver_read(rx, guest->posted[queue][head].address, all + have, len);
         have += len;
         if (i == 0 && hdr_len == 12) {
             assert_true(have >= 12);
@@ -240,22 +301,34 @@ uint32_t guest_take(struct guest *guest, uint8_t *bytes)
     return have - hdr_len;
 }
 
-uint32_t guest_unsent(struct guest *guest)
-{
-    if (guest->tx.packed.ring != NULL) {
-        guest_forget_sent(guest);
-        return guest->tx.size - guest->tx.packed.id_count;
-    }
-    return (uint16_t)(guest->tx.avail_idx - __atomic_load_n(&guest->tx.used->idx, __ATOMIC_ACQUIRE));
-}
-
-void guest_forget_sent(struct guest *guest)
+static void forget_sent_on(struct driver *tx)
 {
     uint16_t head;
     uint32_t len;
 
-    while (driver_take(&guest->tx, &head, &len))
+    while (driver_take(tx, &head, &len))
         assert_int_equal(0, len);
+}
+
+uint32_t guest_unsent_on(struct guest *guest, uint16_t queue)
+{
+    struct driver *tx = tx_of(guest, queue);
+
+    if (tx->packed.ring != NULL) {
+        forget_sent_on(tx);
+        return tx->size - tx->packed.id_count;
+    }
+    return (uint16_t)(tx->avail_idx - __atomic_load_n(&tx->used->idx, __ATOMIC_ACQUIRE));
+}
+
+uint32_t guest_unsent(struct guest *guest)
+{
+    return guest_unsent_on(guest, 0);
+}
+
+void guest_forget_sent(struct guest *guest)
+{
+    forget_sent_on(&guest->tx);
 }
 
 // ---- frames ----

@@ -29,17 +29,24 @@ void rig_stop(void);
 
 // ---- guests ----
 
+enum { GUEST_PAIRS = 4 };
+
 struct guest {
     vif_slot slot;
     struct vif *vif;
-    struct driver tx;              // the guest's transmitq
-    struct driver rx;              // its receiveq
-    struct driver_piece *posted;   // by head or buffer id: what guest_post has put there
-    struct attachment *attachment; // NULL: not attached
+    struct driver tx;                       // the guest's transmitq
+    struct driver rx;                       // its receiveq
+    uint16_t pairs;                         // at least 1
+    uint16_t in_use;                        // how many of them are enabled; the test may change it while detached
+    struct driver more_tx[GUEST_PAIRS - 1]; // of the other pairs
+    struct driver more_rx[GUEST_PAIRS - 1];
+    struct driver_piece *posted[GUEST_PAIRS]; // by head or buffer id: what guest_post has put there
+    struct attachment *attachment;            // NULL: not attached
 };
 
 struct guest_options {
     struct driver_options tx, rx;
+    uint16_t pairs; // 0: one
     bool detached;
 };
 
@@ -56,6 +63,11 @@ void guest_send(struct guest *guest, uint32_t number, uint32_t len, uint16_t tag
 void guest_post(struct guest *guest, unsigned count, uint32_t len);
 // Takes the next frame that the guest got; returns its length, 0: none.
 uint32_t guest_take(struct guest *guest, uint8_t *bytes);
+// The same on one of many queues.
+void guest_send_on(struct guest *guest, uint16_t queue, uint32_t number, uint32_t len, uint16_t tag);
+void guest_post_on(struct guest *guest, uint16_t queue, unsigned count, uint32_t len);
+uint32_t guest_take_on(struct guest *guest, uint16_t queue, uint8_t *bytes);
+uint32_t guest_unsent_on(struct guest *guest, uint16_t queue);
 // How many frames it sent that weren't taken from its ring.
 uint32_t guest_unsent(struct guest *guest);
 void guest_forget_sent(struct guest *guest);

@@ -37,6 +37,11 @@ unsigned worker_choose(void)
     return 0;
 }
 
+void worker_add(unsigned index)
+{
+    (void)index;
+}
+
 void worker_unchoose(unsigned index)
 {
     (void)index;
@@ -95,7 +100,7 @@ uint64_t rig_poll(void)
     worker->now = rig_now;
     worker->table = table;
     if (table->serial != worker->table_serial)
-        adopt(worker, table);
+        worker_adopt(worker, table);
     (void)poll_all(worker);
     moved = worker->loop_frames;
     worker->loop_frames = 0;

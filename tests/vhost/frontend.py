@@ -6,6 +6,8 @@ Its guest memory is one memfd. Each ring has a fixed place in it, then come the 
     0x00000 receive ring (0)    0x40000 receive buffers, one a descriptor
     0x20000 transmit ring (1)   …       transmit buffers, one a descriptor
 
+With many pairs of queues all rings come first, 2 × pair and 2 × pair + 1.
+
 It speaks QEMU's docs/interop/vhost-user.rst and virtio 1.2, split rings and, if RING_PACKED is among its features, packed
 ones.
 """
@@ -42,6 +44,8 @@ HOST_TSO4, HOST_TSO6, HOST_ECN = 1 << 11, 1 << 12, 1 << 13
 OFFLOADS = CSUM | GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN | HOST_TSO4 | HOST_TSO6 | HOST_ECN
 USUAL = MRG_RXBUF | INDIRECT_DESC | EVENT_IDX | PROTOCOL_FEATURES | VERSION_1
 
+MQ, CTRL_VQ, PROTOCOL_MQ = 1 << 22, 1 << 17, 1
+
 NEXT, WRITE, INDIRECT = 1, 2, 4
 AVAIL, USED = 1 << 7, 1 << 15
 EVENT_ENABLE, EVENT_DISABLE, EVENT_DESC = 0, 1, 2
@@ -66,7 +70,7 @@ class Ring:
         self.desc, self.avail = base, base + 16 * size
         self.used = (self.avail + 6 + 2 * size + 4095) & ~4095
         self.next_avail = self.next_used = 0
-        self.buffers = 0x40000 + index * size * BUFFER_SIZE
+        self.buffers = end.pairs * 0x40000 + index * size * BUFFER_SIZE
         self.free = list(range(size - 1, -1, -1))
         self.kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.call_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -227,15 +231,19 @@ class FrontEnd:
     """path: the socket. listen: the back end connects to us (QEMU's server=on); else we connect to it."""
 
     def __init__(self, path: str, *, listen: bool = False, features: int = USUAL, ring_size: int = 256,
-                 memory_size: int = 4 << 20, timeout: float = 10.0) -> None:
+                 memory_size: int = 4 << 20, timeout: float = 10.0, pairs: int = 1) -> None:
         self.path, self.timeout, self.wanted, self.features = path, timeout, features, 0
         self.protocol = 0
+        self.pairs = pairs
+        if pairs > 1:
+            self.wanted |= MQ | CTRL_VQ
+            memory_size *= pairs
         self.memory_size = memory_size
         self.memory_fd = os.memfd_create("vhost-test", os.MFD_CLOEXEC)
         os.ftruncate(self.memory_fd, memory_size)
         self.memory = mmap.mmap(self.memory_fd, memory_size)
         kind = PackedRing if features & RING_PACKED else Ring
-        self.rings = [kind(self, RECEIVE, ring_size), kind(self, TRANSMIT, ring_size)]
+        self.rings = [kind(self, index, ring_size) for index in range(2 * pairs)]
         self.listener: socket.socket | None = None
         self.socket: socket.socket | None = None
         if listen:
@@ -369,7 +377,8 @@ class FrontEnd:
         offered = self.ask_u64(GET_FEATURES)
         self.features = self.wanted & offered
         if self.features & PROTOCOL_FEATURES:
-            self.protocol = self.ask_u64(GET_PROTOCOL_FEATURES) & (PROTOCOL_REPLY_ACK | PROTOCOL_LOG_SHMFD | PROTOCOL_RARP)
+            self.protocol = self.ask_u64(GET_PROTOCOL_FEATURES) & (
+                PROTOCOL_REPLY_ACK | PROTOCOL_LOG_SHMFD | PROTOCOL_RARP | PROTOCOL_MQ)
             self.u64(SET_PROTOCOL_FEATURES, self.protocol)
         self.send(SET_OWNER)
         self.u64(SET_FEATURES, self.features)
@@ -393,15 +402,21 @@ class FrontEnd:
         for ring in self.rings:
             self.ring_state(SET_VRING_ENABLE, ring.index, int(on))
 
-    def start(self) -> None:
+    def use_pairs(self, count: int) -> None:
+        """Enables the first pairs and disables the others, in QEMU's order."""
+        for ring in self.rings:
+            self.ring_state(SET_VRING_ENABLE, ring.index, int(ring.index < 2 * count))
+
+    def start(self, pairs_used: int | None = None) -> None:
         """All of the handshake, as a sound front end does it; receive buffers are posted."""
         self.negotiate()
         self.set_memory()
         for ring in self.rings:
             self.set_ring(ring)
         if self.features & PROTOCOL_FEATURES:
-            self.enable()
-        self.post()
+            self.use_pairs(self.pairs if pairs_used is None else pairs_used)
+        for pair in range(self.pairs):
+            self.post(pair=pair)
         self.sync()
 
     def stop(self) -> list[int]:
@@ -439,19 +454,19 @@ class FrontEnd:
     def header_size(self) -> int:
         return 12 if self.features & (VERSION_1 | MRG_RXBUF) else 10
 
-    def post(self, count: int | None = None) -> None:
+    def post(self, count: int | None = None, pair: int = 0) -> None:
         """Offers receive buffers, all that are free by default."""
-        ring = self.rings[RECEIVE]
+        ring = self.rings[2 * pair + RECEIVE]
         for _ in range(len(ring.free) if count is None else count):
             head = ring.free.pop()
             ring.set_desc(head, GUEST_BASE + ring.buffer(head), BUFFER_SIZE, WRITE)
             ring.offer(head)
         ring.publish()
 
-    def transmit(self, frames: list[bytes], header: bytes = bytes(12)) -> int:
+    def transmit(self, frames: list[bytes], pair: int = 0, header: bytes = bytes(12)) -> int:
         """Offers frames; returns how many found a descriptor."""
-        ring = self.rings[TRANSMIT]
-        self.reclaim()
+        ring = self.rings[2 * pair + TRANSMIT]
+        self.reclaim(pair)
         done = 0
         for frame in frames:
             if not ring.free:
@@ -464,28 +479,28 @@ class FrontEnd:
         ring.publish()
         return done
 
-    def reclaim(self) -> None:
-        ring = self.rings[TRANSMIT]
+    def reclaim(self, pair: int = 0) -> None:
+        ring = self.rings[2 * pair + TRANSMIT]
         ring.free.extend(head for head, _ in ring.used_chains())
 
-    def received(self) -> list[bytes]:
+    def received(self, pair: int = 0) -> list[bytes]:
         """Frames that have come; their buffers are offered again."""
-        ring = self.rings[RECEIVE]
+        ring = self.rings[2 * pair + RECEIVE]
         frames = []
         for head, size in ring.used_chains():
             self.header = self.read(ring.buffer(head), self.header_size)  # of the last one
             frames.append(self.read(ring.buffer(head) + self.header_size, max(size - self.header_size, 0)))
             ring.free.append(head)
         if frames:
-            self.post()
+            self.post(pair=pair)
         return frames
 
-    def receive_frames(self, count: int, within: float = 10.0) -> list[bytes]:
+    def receive_frames(self, count: int, within: float = 10.0, pair: int = 0) -> list[bytes]:
         """Waits for count frames; returns what has come by then."""
         frames: list[bytes] = []
         end = time.monotonic() + within
         while len(frames) < count and time.monotonic() < end:
-            got = self.received()
+            got = self.received(pair)
             frames += got
             if not got:
                 time.sleep(0.0005)

@@ -6,6 +6,8 @@
 //   vif SLOT KIND TARGET MODE [GROUP]   ok | error ERRNO REASON
 //   rm SLOT                             ok
 //   wires A:B[:MONITOR] …               ok; the whole table anew
+//   queue SLOT QUEUE                    queue WORKER RECEIVED TRANSMITTED
+//   place SLOT QUEUE WORKER             ok; moves it, by two tables
 //   state SLOT                          state LINK PAIRS RX TX FEATURES REASON
 //   count SLOT                          count RECEIVED TRANSMITTED DISCARDED NOTIFIED RECONNECTS ANNOUNCED
 //   leg WIRE DIRECTION                  leg RECEIVED DELIVERED DROPPED TAPPED TAP-DROPPED
@@ -14,6 +16,8 @@
 
 #include "dataplane/dataplane.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +144,26 @@ static void print_state(vif_slot slot)
            (unsigned long long)state.virtio_features, state.reason);
 }
 
+static void print_queue(vif_slot slot, uint16_t queue)
+{
+    struct queue_count count;
+
+    if (!vif_read_queue(slot, queue, &count))
+        puts("error 2 no such queue");
+    else
+        printf("queue %u %llu %llu\n", count.worker, (unsigned long long)count.received.frames,
+               (unsigned long long)count.transmitted.frames);
+}
+
+static void place_queue(vif_slot slot, uint16_t queue, unsigned worker)
+{
+    vif_place_queue(slot, queue, VIF_WORKER_NONE);
+    publish();
+    vif_queue_left(slot, queue);
+    vif_place_queue(slot, queue, worker);
+    puts(publish() ? "ok" : "error 12 no table");
+}
+
 static void print_count(vif_slot slot)
 {
     struct vif_count count;
@@ -175,6 +199,35 @@ static void print_leg(unsigned wire, unsigned direction)
            (unsigned long long)dropped, (unsigned long long)tapped, (unsigned long long)tap_dropped);
 }
 
+// As control: a vif whose guest has many queues gets them polled.
+static void take_events(void)
+{
+    uint32_t slot;
+    bool grown = false;
+
+    while (dataplane_next_event(&slot)) {
+        if (vif_has_grown(slot)) {
+            vif_list(slot, true);
+            grown = true;
+        }
+    }
+    if (grown)
+        publish();
+}
+
+// One line at a time is there, so that none hides in stdin's buffer.
+static bool wait_for_line(void)
+{
+    struct pollfd fds[] = {{.fd = 0, .events = POLLIN}, {.fd = dataplane_event_fd(), .events = POLLIN}};
+
+    do {
+        take_events();
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return false;
+    } while (!fds[0].revents);
+    return true;
+}
+
 int main(int argc, char *argv[])
 {
     struct dataplane_options options = {
@@ -196,15 +249,14 @@ int main(int argc, char *argv[])
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     puts("ready");
-    while (fgets(line, sizeof(line), stdin) != NULL) {
+    while (wait_for_line() && fgets(line, sizeof(line), stdin) != NULL) {
         char *arguments = line + strcspn(line, " \n");
-        unsigned a = 0, b = 0;
-        uint32_t slot;
+        unsigned a = 0, b = 0, c = 0;
 
         line[strcspn(line, "\n")] = '\0';
         if (*arguments != '\0')
             *arguments++ = '\0';
-        sscanf(arguments, "%u %u", &a, &b);
+        sscanf(arguments, "%u %u %u", &a, &b, &c);
         if (strcmp(line, "vif") == 0)
             make_vif(arguments);
         else if (strcmp(line, "rm") == 0 && a < SLOTS)
@@ -213,14 +265,17 @@ int main(int argc, char *argv[])
             set_wires(arguments);
         else if (strcmp(line, "state") == 0)
             print_state(a);
+        else if (strcmp(line, "queue") == 0)
+            print_queue(a, (uint16_t)b);
+        else if (strcmp(line, "place") == 0 && c < worker_count())
+            place_queue(a, (uint16_t)b, c);
         else if (strcmp(line, "count") == 0)
             print_count(a);
         else if (strcmp(line, "leg") == 0 && a < wire_count && b < 2)
             print_leg(a, b);
         else
             puts("error 22 what?");
-        while (dataplane_next_event(&slot))
-            continue;
+        take_events();
     }
     set_wires(line + strlen(line));
     for (vif_slot slot = 0; slot < SLOTS; slot++) {

@@ -19,10 +19,12 @@ class Handshake(HostCase):
         end.connect()
         self.wait_link(0, "down", "connected; the guest's driver isn't ready")
         self.assertEqual(end.ask_u64(frontend.GET_FEATURES), frontend.USUAL | frontend.ANY_LAYOUT | frontend.LOG_ALL |
-                         frontend.RING_PACKED | frontend.IN_ORDER | frontend.OFFLOADS | frontend.MTU)
+                         frontend.RING_PACKED | frontend.IN_ORDER | frontend.OFFLOADS | frontend.MTU | frontend.MQ |
+                         frontend.CTRL_VQ)
         self.assertEqual(end.ask_u64(frontend.GET_PROTOCOL_FEATURES),
                          frontend.PROTOCOL_REPLY_ACK | frontend.PROTOCOL_STATUS |
-                         frontend.PROTOCOL_LOG_SHMFD | frontend.PROTOCOL_RARP | frontend.PROTOCOL_NET_MTU)
+                         frontend.PROTOCOL_LOG_SHMFD | frontend.PROTOCOL_RARP | frontend.PROTOCOL_NET_MTU |
+                         frontend.PROTOCOL_MQ)
         end.start()
         state = self.wait_link(0, "up")
         self.assertEqual((state.queue_pairs, state.receive_size, state.transmit_size, state.features, state.reason),

@@ -140,14 +140,14 @@ class Protocol(HostCase):
         end = self.front_end(0)
         end.connect()
         end.negotiate()
-        self.assertFalse(end.acked(frontend.SET_VRING_NUM, struct.pack("<II", 2, 256)))
+        self.assertFalse(end.acked(frontend.SET_VRING_NUM, struct.pack("<II", 32, 256)))
         self.assertFalse(end.acked(frontend.SET_VRING_NUM, struct.pack("<II", 255, 32768)))
-        self.assertFalse(end.acked(frontend.SET_VRING_ENABLE, struct.pack("<II", 3, 1)))
+        self.assertFalse(end.acked(frontend.SET_VRING_ENABLE, struct.pack("<II", 33, 1)))
         self.assertFalse(end.acked(frontend.SET_VRING_ADDR, bytes(39)))
         self.assertFalse(end.acked(frontend.SET_VRING_KICK, b""))
         self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", 1 << 33)))
         self.assertFalse(end.acked(frontend.SET_FEATURES, struct.pack("<Q", frontend.USUAL | 1 << 10)))  # UFO
-        self.assertFalse(end.acked(frontend.SET_PROTOCOL_FEATURES, struct.pack("<Q", 1)))
+        self.assertFalse(end.acked(frontend.SET_PROTOCOL_FEATURES, struct.pack("<Q", 1 << 12)))  # INFLIGHT_SHMFD
         self.assertFalse(end.acked(frontend.SET_MEM_TABLE, struct.pack("<II", 8, 0)))
         self.assertFalse(end.acked(frontend.SET_MEM_TABLE, struct.pack("<II", 9, 0)))
         end.start()
@@ -663,14 +663,14 @@ class Broken(HostCase):
             (1, 1, 54, 0, 34, 16), (1, 1, 201, 1000, 34, 16), (1, 3, 54, 1000, 34, 16), (1, 5, 42, 1000, 34, 6),
             (1, 0x80, 54, 1000, 34, 16), (1, 0xff, 54, 1000, 34, 16)]
         for count, lie in enumerate(lies, 1):
-            a.transmit([frame], struct.pack("<BBHHHHH", *lie, 0))
+            a.transmit([frame], header=struct.pack("<BBHHHHH", *lie, 0))
             self.assertTrue(wait_for(lambda: self.host.numbers("count 0")[2] == count), lie)
         truths = [  # and what of it comes to b
             ((0xfe, 0, 9, 9, 9, 9), (0, 0, 0, 0, 0, 0, 1)), ((3, 0, 9, 9, 34, 16), (1, 0, 0, 0, 34, 16, 1)),
             ((1, 1, 54, 100, 34, 16), (1, 1, 54, 100, 34, 16, 1)),
             ((1, 0x84, 74, 100, 54, 16), (1, 0x84, 74, 100, 54, 16, 1))]
         for given, wanted in truths:
-            a.transmit([frame], struct.pack("<BBHHHHH", *given, 99))
+            a.transmit([frame], header=struct.pack("<BBHHHHH", *given, 99))
             self.assertEqual(b.receive_frames(1), [frame])
             self.assertEqual(struct.unpack("<BBHHHHH", b.header), wanted)
         self.check_flow(a, b)
@@ -680,9 +680,9 @@ class Broken(HostCase):
         a, b = self.started(0, features=frontend.USUAL | frontend.OFFLOADS), self.started(1)
         frame = bytes(12) + b"\x08\x00" + bytes(586)
         for count in range(1, 20):
-            a.transmit([frame], struct.pack("<BBHHHHH", 1, 1, 54, count, 34, 16, 0))
+            a.transmit([frame], header=struct.pack("<BBHHHHH", 1, 1, 54, count, 34, 16, 0))
             self.assertTrue(wait_for(lambda: self.host.numbers("leg 0 0")[2] == count), count)
-        a.transmit([frame], struct.pack("<BBHHHHH", 1, 0, 0, 0, 34, 16, 0))
+        a.transmit([frame], header=struct.pack("<BBHHHHH", 1, 0, 0, 0, 34, 16, 0))
         self.assertEqual(b.receive_frames(1), [frame[:50] + b"\xff\xff" + frame[52:]])
         self.check_flow(a, b)
 
