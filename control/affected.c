@@ -112,7 +112,7 @@ static int add_affected(const struct model *model, const struct object *version,
     }
 }
 
-// Labels and owners are in no leg.
+// Labels, owners and pins are in no leg.
 static bool is_concerned(const struct object *old, const struct object *next)
 {
     if (old == NULL || next == NULL || next->kind == OBJECT_WIRE)

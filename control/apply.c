@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "apply.h"
 
+#include "balance.h"
 #include "batch.h"
 #include "control.h"
 #include "event_config.h"
@@ -59,7 +60,7 @@ bool apply_is_idle(void)
 static bool has_own_work(void)
 {
     return !retrying && (first_table || queues_grown || dirty.count > 0 || devices_restored() || drains_ready() ||
-                         plan_late_pending());
+                         plan_late_pending() || balance_pending());
 }
 
 uint64_t apply_deadline(void)
@@ -182,14 +183,18 @@ static int make_plans(void)
 
 static int make_tables(void)
 {
-    bool two = plan_needs_two(&plans);
+    int moving = balance_lift(&change);
+    bool two = plan_needs_two(&plans) || moving > 0;
 
+    if (moving < 0)
+        return moving;
     // A change of labels alone needs no table.
-    if (plans.count == 0 && !vifs_changed && !queues_grown && !first_table)
+    if (plans.count == 0 && !vifs_changed && !queues_grown && !first_table && moving == 0)
         return 0;
     queues_grown = false;
     plan_select(&plans, false);
     tables[0] = live_table_build(change.generation);
+    balance_place();
     if (two && tables[0] != NULL) {
         plan_select(&plans, true);
         tables[1] = live_table_build(change.generation);
@@ -275,6 +280,7 @@ static void undo(const struct error *error)
     wire_table_free(tables[1]);
     tables[0] = tables[1] = NULL;
     plan_abandon(&plans);
+    balance_undo(&change);
     list_devices(false);
     model_rollback(&change);
     while ((command = TAILQ_FIRST(&group)) != NULL) {
@@ -378,6 +384,7 @@ static void finish(void)
     phase = IDLE;
     first_table = false;
     plan_finish(&plans);
+    balance_done();
     resume_postponed();
     remove_devices();
     refresh_statuses();
@@ -437,10 +444,12 @@ static void poll_publish(void)
     }
     times_last.wait_ns += clock_now() - published_at;
     plan_settled(&plans);
-    if (tables[1] != NULL)
-        publish(true);
-    else
+    if (tables[1] == NULL) {
         finish();
+        return;
+    }
+    balance_left();
+    publish(true);
 }
 
 void apply_run(void)
@@ -462,6 +471,7 @@ void apply_start(void)
         if (add_object(&dirty, wire) != 0)
             log_message(LOG_LEVEL_ERROR, "apply", "memory is out: wire %s stays down", wire->name);
     running = true;
+    balance_start();
 }
 
 void apply_device_came(struct device *device)
@@ -535,6 +545,7 @@ bool apply_stop(uint64_t deadline)
     error_set(&error, PATCHBAY_ERROR_UNAVAILABLE, NULL, "The daemon is stopping; nothing was changed.");
     queue_stop(&error);
     drains_stop();
+    balance_stop();
     timer_cancel(&retry);
     return publish_nothing(deadline);
 }

@@ -94,6 +94,18 @@ int command_place_target(struct object *object, struct error *error)
     return 0;
 }
 
+int command_check_worker(const struct object *object, struct error *error)
+{
+    const struct vif *vif = (const struct vif *)object;
+    const struct vif *old = object->kind == OBJECT_VIF ? model_find_vif(control.model, object->name) : NULL;
+
+    if (object->kind != OBJECT_VIF || vif->pin <= worker_count() || (old != NULL && old->pin == vif->pin))
+        return 0;
+    return error_set(error, PATCHBAY_ERROR_BAD_VALUE, "worker",
+                     "There is no worker %u: this daemon has %u, counted from 0 (patchbayd --workers).", vif->pin - 1u,
+                     worker_count());
+}
+
 static int put_object(struct command *command, struct model_change *change, struct error *error)
 {
     struct change_options options = make_options(command);
@@ -109,7 +121,7 @@ static int put_object(struct command *command, struct model_change *change, stru
                : request_decode(command->kind, command->network, command->name, command->body, error);
     if (next == NULL)
         return -EINVAL;
-    if (command_place_target(next, error) != 0) {
+    if (command_place_target(next, error) != 0 || command_check_worker(next, error) != 0) {
         object_destroy(next);
         return -EINVAL;
     }

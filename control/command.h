@@ -75,6 +75,8 @@ bool command_needs_device(const struct command *command);
 // A relative path of a vhost socket is taken under --vhost-dir: what is kept and
 // shown is absolute. Returns 0 or -EINVAL with the error.
 int command_place_target(struct object *object, struct error *error);
+// A vif may be pinned to a worker that there is. (One from disk, to one that there was, is polled by any.)
+int command_check_worker(const struct object *object, struct error *error);
 
 // The answer's status, if it succeeds.
 unsigned command_status(const struct command *command);

@@ -136,7 +136,7 @@ static struct object *decode(enum object_kind kind, const struct slice *item, st
         free(copy);
     }
     json_decref(body);
-    if (object != NULL && command_place_target(object, error) != 0) {
+    if (object != NULL && (command_place_target(object, error) != 0 || command_check_worker(object, error) != 0)) {
         object_destroy(object);
         return NULL;
     }

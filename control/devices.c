@@ -131,6 +131,7 @@ static struct device *create_device(vif_slot slot, const struct vif *vif)
         .name = device->name,
         .kind = vif->kind,
         .target = device->target,
+        .pin = vif->pin,
         .socket_group = control.options->vhost_group,
         .socket_mode = control.options->vhost_mode,
     };

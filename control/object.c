@@ -259,7 +259,8 @@ bool object_equal(const struct object *one, const struct object *other)
     case OBJECT_VIF: {
         const struct vif *v = (const struct vif *)one;
         const struct vif *w = (const struct vif *)other;
-        return v->kind == w->kind && strings_equal(v->target, w->target) && strings_equal(v->owner, w->owner);
+        return v->kind == w->kind && strings_equal(v->target, w->target) && strings_equal(v->owner, w->owner) &&
+               v->pin == w->pin;
     }
     case OBJECT_PORT: {
         const struct port *p = (const struct port *)one;

@@ -20,7 +20,7 @@ static const struct shape {
 } shapes[] = {
     {"Version", "daemon:string api:string dpdk:string state_schema:integer pid:integer instance:uuid"},
     {"HostStats", "generation:integer objects:ObjectCounts last_change:LastChange tsc_hz:integer "
-                  "workers:[Worker]"},
+                  "workers:[Worker] queues?:[Queue]"},
     {"LastChange", "tables:integer wires:integer compile_us:number build_us:number publish_us:number store_us:number "
                    "wait_us:number"},
     {"AuditList", "items:[AuditRow] next:string? generation:integer first:integer last:integer refused:integer"},
@@ -33,7 +33,9 @@ static const struct shape {
     {"Stage", "cycles:integer frames:integer"},
     {"Frames", "frames:integer bytes:integer"},
     {"VifStats", "vif:string uid:uuid received:Frames transmitted:Frames discarded:Discarded rx_missed:integer "
-                 "rx_errors:integer notified:integer announced:integer reconnects:integer"},
+                 "rx_errors:integer notified:integer announced:integer reconnects:integer queues:[Queue]"},
+    {"Queue", "vif?:string queue:integer worker:integer? received:Frames transmitted:Frames notified:integer "
+              "busy_cycles:integer"},
     {"WireStats", "wire:string network:string uid:uuid a_to_b:Direction b_to_a:Direction tees:[TeeStats]"},
     {"Direction", "received:Frames delivered:Frames dropped:Dropped legs:[Leg]"},
     {"Leg", "from:string received:Frames delivered:Frames dropped:Dropped to:[Delivered]"},
@@ -43,9 +45,10 @@ static const struct shape {
                  "dropped?:TapDropped into?:Frames out?:Frames late?:integer"},
     {"User", "kind:port|wire|tee network:string port?:string wire?:string tee?:string as?:a|b|port|out_port"},
     {"NetworkStatus", "ports:integer wires:integer"},
-    {"VifStatus", "state:up|down|failed reason:string since:time worker:integer? queue_pairs:integer "
-                  "rx_ring_size:integer tx_ring_size:integer ring:split|packed? virtio_features:string "
-                  "offloads:[string] mtu:integer? mac:string? used_by:[User]"},
+    {"VifStatus",
+     "state:up|down|failed reason:string since:time worker:integer? workers:[integer?] "
+     "queue_pairs:integer rx_ring_size:integer tx_ring_size:integer ring:split|packed? virtio_features:string "
+     "offloads:[string] mtu:integer? mac:string? used_by:[User]"},
     {"PortStatus", "state:up|down|failed reason:string since:time used_by:[User]"},
     {"WireStatus", "state:up|down|draining reason:string since:time path:[string] drain:Drain?"},
     {"Drain", "late:integer unreturned:integer"},

@@ -24,6 +24,7 @@ static const struct row {
     {"when_ready", PARAMETER_WHEN_READY, VALUE_FLAG, 0, 1, offsetof(struct parameters, options.when_ready)},
     {"quiet_ms", PARAMETER_QUIET_MS, VALUE_NUMBER, 0, LIMIT_DRAIN_MS, offsetof(struct parameters, options.quiet_ms)},
     {"drain_ms", PARAMETER_DRAIN_MS, VALUE_NUMBER, 0, LIMIT_DRAIN_MS, offsetof(struct parameters, options.drain_ms)},
+    {"queues", PARAMETER_QUEUES, VALUE_FLAG, 0, 1, offsetof(struct parameters, queues)},
     {"wait", PARAMETER_WAIT, VALUE_NUMBER, 0, PARAMETER_WAIT_MAX, offsetof(struct parameters, options.wait_seconds)},
     {"dry_run", PARAMETER_DRY_RUN, VALUE_FLAG, 0, 1, offsetof(struct parameters, dry_run)},
     {"since", PARAMETER_SINCE, VALUE_SEQ, 0, 0, offsetof(struct parameters, since)},

@@ -19,6 +19,7 @@ enum parameter_set {
     PARAMETER_DRAIN_MS = 1 << 6,
     PARAMETER_WAIT = 1 << 7,
     PARAMETER_DRY_RUN = 1 << 8,
+    PARAMETER_QUEUES = 1 << 9,
     PARAMETER_SINCE = 1 << 16,
     PARAMETER_INSTANCE = 1 << 17,
     PARAMETER_DETAIL = 1 << 18,
@@ -37,6 +38,7 @@ struct parameters {
     uint32_t limit;
     char after[LIMIT_NAME_LEN + 1]; // "": from the start
     bool dry_run;
+    bool queues;
     struct command_options options;
     bool has_since;
     uint64_t since;    // number of an event

@@ -24,11 +24,13 @@ static const struct enum_parameter directions = {direction_names, 3, TEE_BOTH};
 static const struct enum_parameter on_failures = {on_failure_names, 2, FAIL_CLOSED};
 static const struct enum_parameter on_fulls = {on_full_names, 2, ON_FULL_WAIT};
 static const struct enum_parameter admins = {admin_names, 2, ADMIN_UP};
-static const struct number_parameter vlans = {1, LIMIT_VLAN, 0, sizeof(uint16_t), true};
-static const struct number_parameter wire_stalls = {1, LIMIT_STALL_MS, DEFAULT_STALL_MS, sizeof(uint32_t), false};
-static const struct number_parameter tee_stalls = {1, LIMIT_STALL_MS, DEFAULT_BUMP_STALL_MS, sizeof(uint32_t), false};
-static const struct number_parameter rates = {LIMIT_RATE_BPS_MIN, LIMIT_RATE_BPS, 0, sizeof(uint64_t), true};
-static const struct number_parameter bursts = {1, LIMIT_RATE_BURST, 0, sizeof(uint32_t), true};
+static const struct number_parameter vlans = {1, LIMIT_VLAN, 0, sizeof(uint16_t), true, 0};
+static const struct number_parameter wire_stalls = {1, LIMIT_STALL_MS, DEFAULT_STALL_MS, sizeof(uint32_t), false, 0};
+static const struct number_parameter tee_stalls = {1, LIMIT_STALL_MS, DEFAULT_BUMP_STALL_MS, sizeof(uint32_t), false,
+                                                   0};
+static const struct number_parameter rates = {LIMIT_RATE_BPS_MIN, LIMIT_RATE_BPS, 0, sizeof(uint64_t), true, 0};
+static const struct number_parameter bursts = {1, LIMIT_RATE_BURST, 0, sizeof(uint32_t), true, 0};
+static const struct number_parameter workers = {0, LIMIT_WORKERS - 1, 0, sizeof(uint16_t), true, 1};
 static const size_t owner_len = LIMIT_OWNER_LEN;
 
 #define NAME                                                         \
@@ -57,6 +59,7 @@ static const struct field vif_fields[] = {
     {"devargs", 0, request_decode_target, request_encode_target, NULL, 0},
     {"interface", 0, request_decode_target, request_encode_target, NULL, 0},
     {"owner", offsetof(struct vif, owner), request_decode_string, request_encode_string, &owner_len, 0},
+    {"worker", offsetof(struct vif, pin), request_decode_number, request_encode_number, &workers, 0},
     LABELS,
     UID,
     STATUS,

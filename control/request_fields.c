@@ -116,7 +116,7 @@ int request_decode_number(const struct decoding *decoding, const struct field *f
                              parameter->zero_is_null ? "null or " : "", (unsigned long long)parameter->min,
                              (unsigned long long)parameter->max, shown[0] != '\0' ? shown : describe(value));
         }
-        number = (uint64_t)given;
+        number = (uint64_t)given + parameter->added;
     }
     if (parameter->size == sizeof(uint16_t)) {
         *(uint16_t *)member(field, object) = (uint16_t)number;
@@ -136,7 +136,7 @@ json_t *request_encode_number(const struct field *field, const struct object *ob
     uint64_t number = parameter->size == sizeof(uint16_t)   ? *(const uint16_t *)from
                       : parameter->size == sizeof(uint32_t) ? *(const uint32_t *)from
                                                             : *(const uint64_t *)from;
-    return parameter->zero_is_null && number == 0 ? json_null() : json_integer(number);
+    return parameter->zero_is_null && number == 0 ? json_null() : json_integer(number - parameter->added);
 }
 
 int request_decode_bool(const struct decoding *decoding, const struct field *field, const json_t *value,

@@ -84,6 +84,7 @@ struct number_parameter {
     uint64_t fallback;
     size_t size; // of the member: 2, 4 or 8
     bool zero_is_null;
+    uint32_t added; // to the number where it is kept, so that 0 is free for null
 };
 field_decode request_decode_number;
 field_encode request_encode_number;

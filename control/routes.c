@@ -22,7 +22,7 @@
 
 const struct route routes[] = {
     {"GET", "/v1/version", read_version, 0, 0, true, "versions of daemon, API, DPDK and state"},
-    {"GET", "/v1/stats", stats_host, 0, 0, true, "workers, generation, counts of objects"},
+    {"GET", "/v1/stats", stats_host, 0, PARAMETER_QUEUES, true, "workers, generation, counts of objects"},
     {"GET", "/v1/audit", trail_read, 0, PARAMETERS_LIST, true, "who changed what, and when"},
     {"GET", "/v1/events", event_stream_get, 0, PARAMETERS_EVENTS, true, "what happens, a line of JSON each"},
 

@@ -71,6 +71,30 @@ void stats_vif(struct exchange *exchange, const struct target *target, const str
                     0);
 }
 
+// Who polls what, and what it costs: of all vifs, by name.
+static json_t *render_all_queues(void)
+{
+    json_t *queues = json_array(), *queue;
+    const struct object *object;
+    size_t i;
+
+    for (object = model_first(control.model, OBJECT_VIF, NULL, "", false); object != NULL;
+         object = model_next(object)) {
+        json_t *own = render_queues((const struct vif *)object);
+
+        json_array_foreach(own, i, queue)
+        {
+            // A kind that sends nothing has no queue that anybody polls.
+            if (json_is_null(json_object_get(queue, "worker")))
+                continue;
+            json_object_set_new(queue, "vif", json_string(object->name));
+            json_array_append(queues, queue);
+        }
+        json_decref(own);
+    }
+    return queues;
+}
+
 #define STAGE_KEY(symbol, key, help) key,
 static const char *const stage_keys[] = {WORKER_STAGES(STAGE_KEY)};
 
@@ -122,16 +146,17 @@ void stats_host(struct exchange *exchange, const struct target *target, const st
 {
     const struct model *model = control.model;
 
+    json_t *shown;
+
     (void)target;
-    (void)parameters;
     if (read_refuses_body(exchange))
         return;
-    exchange_answer(exchange, 200,
-                    json_pack("{sI s{sI sI sI sI} so sI so}", "generation", (json_int_t)model_generation(model),
-                              "objects", "vifs", (json_int_t)model_count(model, OBJECT_VIF), "networks",
-                              (json_int_t)model_count(model, OBJECT_NETWORK), "ports",
-                              (json_int_t)model_count(model, OBJECT_PORT), "wires",
-                              (json_int_t)model_count(model, OBJECT_WIRE), "last_change", render_change(), "tsc_hz",
-                              (json_int_t)dataplane_tsc_hz(), "workers", render_workers()),
-                    0);
+    shown = json_pack(
+        "{sI s{sI sI sI sI} so sI so}", "generation", (json_int_t)model_generation(model), "objects", "vifs",
+        (json_int_t)model_count(model, OBJECT_VIF), "networks", (json_int_t)model_count(model, OBJECT_NETWORK), "ports",
+        (json_int_t)model_count(model, OBJECT_PORT), "wires", (json_int_t)model_count(model, OBJECT_WIRE),
+        "last_change", render_change(), "tsc_hz", (json_int_t)dataplane_tsc_hz(), "workers", render_workers());
+    if (parameters->queues)
+        json_object_set_new(shown, "queues", render_all_queues());
+    exchange_answer(exchange, 200, shown, 0);
 }

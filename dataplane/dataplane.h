@@ -117,6 +117,9 @@ struct vif_config {
     // vhost, vhost-server: socket path. dev: devargs. kernel-new: interface
     // name. none: NULL. Copied.
     const char *target;
+    // The worker that is to poll all its queues, + 1; 0, or one that there isn't:
+    // for each queue the worker with the fewest.
+    uint16_t pin;
     const char *socket_group; // vhost-server: group of the socket, or NULL
     unsigned socket_mode;     // vhost-server: its mode, e.g. 0660
 };
@@ -144,6 +147,14 @@ bool vif_has_grown(vif_slot slot);
 // (the second table may be built before the first is published). Does nothing
 // for a queue that doesn't exist.
 void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker);
+
+// Control: as pin of struct vif_config, for the queues that the vif gets from now on.
+// Those that it has stay where they are: move them.
+void vif_pin(vif_slot slot, uint16_t pin);
+
+// Control: the listed vifs that can send, in order of their slots: the first
+// (after VIF_SLOT_NONE), the next; VIF_SLOT_NONE after the last.
+vif_slot vif_listed_next(vif_slot after);
 
 // Control: no worker waits for the queue any more. No table polls it: publish_done
 // was true for one that doesn't.
@@ -191,8 +202,10 @@ bool vif_read_count(vif_slot slot, struct vif_count *count);
 // Any thread: calls each(arg, name, value) for every extended statistic of the vif's driver; name is the driver's own.
 // Returns false for an empty slot, or a driver without any.
 bool vif_each_statistic(vif_slot slot, void (*each)(void *arg, const char *name, uint64_t value), void *arg);
+
 struct queue_count {
     unsigned worker; // VIF_WORKER_NONE: nobody polls it
+    bool pinned;     // the vif is, and to a worker that there is
     struct frame_count received;
     struct frame_count transmitted;
     uint64_t notified;

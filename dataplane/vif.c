@@ -78,6 +78,14 @@ void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker)
     }
 }
 
+void vif_pin(vif_slot slot, uint16_t pin)
+{
+    struct vif *vif = vif_in_slot(slot);
+
+    if (vif != NULL)
+        atomic_store_explicit(&vif->pin, pin, memory_order_relaxed);
+}
+
 void vif_queue_left(vif_slot slot, uint16_t queue)
 {
     struct vif *vif = vif_in_slot(slot);
@@ -146,6 +154,25 @@ struct pair {
     struct vif_txq tx;
 };
 
+static bool is_pinned(const struct vif *vif)
+{
+    uint16_t pin = atomic_load_explicit(&vif->pin, memory_order_relaxed);
+
+    return pin > 0 && pin <= eal_worker_count();
+}
+
+// Who polls a new queue.
+static uint16_t choose(const struct vif *vif)
+{
+    unsigned worker;
+
+    if (!is_pinned(vif))
+        return (uint16_t)worker_choose();
+    worker = atomic_load_explicit(&vif->pin, memory_order_relaxed) - 1u;
+    worker_add(worker);
+    return (uint16_t)worker;
+}
+
 int vif_grow(struct vif *vif, uint16_t count)
 {
     uint16_t have = atomic_load_explicit(&vif->queue_count, memory_order_relaxed);
@@ -163,7 +190,7 @@ int vif_grow(struct vif *vif, uint16_t count)
         vif->queues[have].rx = &pair->rx;
         vif->queues[have].tx = &pair->tx;
         if (vif->ops->receive != NULL)
-            atomic_store_explicit(&vif->workers[have], (uint16_t)worker_choose(), memory_order_relaxed);
+            atomic_store_explicit(&vif->workers[have], choose(vif), memory_order_relaxed);
         // Release: whoever sees the number sees the queues.
         atomic_store_explicit(&vif->queue_count, ++have, memory_order_release);
         event_post(vif->slot);
@@ -200,6 +227,7 @@ static struct vif *vif_alloc(const struct vif_config *config)
     vif->kind = config->kind;
     vif->ops = kinds[config->kind];
     vif->tx_count = 1;
+    vif->pin = config->pin;
     vif->changed_ns = wall_clock_ns();
     snprintf(vif->name, sizeof(vif->name), "%s", config->name);
     if (config->target != NULL)
@@ -378,6 +406,7 @@ bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count)
 
         count->worker = vif->ops->receive != NULL ? atomic_load_explicit(&vif->workers[queue], memory_order_relaxed)
                                                   : VIF_WORKER_NONE;
+        count->pinned = is_pinned(vif);
         count->received.frames = counter_read(&rxq->frames);
         count->received.bytes = counter_read(&rxq->bytes);
         count->busy_cycles = counter_read(&rxq->busy_cycles);

@@ -157,6 +157,7 @@ struct vif {
     // (VIF_WORKER_NONE: nobody). A new queue's is written by vif_grow.
     uint16_t polled_count;
     _Atomic uint16_t workers[VIF_QUEUES_MAX];
+    _Atomic uint16_t pin; // see struct vif_config; written by control
     vif_slot slot;
     enum vif_kind kind;
     char name[LIMIT_NAME_LEN + 1];
@@ -212,10 +213,7 @@ static inline enum vif_link vif_link(const struct vif *vif)
 // of that very vif.
 struct vif *vif_in_slot(vif_slot slot);
 
-// The listed vifs that can send, in order of their slots: the first (after
-// VIF_SLOT_NONE), the next; VIF_SLOT_NONE after the last. And how many receive
-// queues they have to be polled. Control thread.
-vif_slot vif_listed_next(vif_slot after);
+// How many receive queues the listed vifs have to be polled. Control thread.
 uint32_t vif_listed_queues(void);
 bool vif_is_listed(vif_slot slot);
 

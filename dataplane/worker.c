@@ -17,7 +17,6 @@ enum poll_result { POLL_EMPTY, POLL_WAITING, POLL_MOVED };
 static uint16_t discard(const struct source *source, const struct burst *burst)
 {
     enum vif_discard_reason reason = source->monitor ? VIF_DISCARD_MONITOR : VIF_DISCARD_UNWIRED;
-
     struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
 
     counter_add(&rxq->discarded[reason], burst->count);
@@ -129,7 +128,9 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     stage_end(worker->measuring, WORKER_STAGE_LOOKUP, taken);
     vif->ops->complete(vif, source->queue, burst, taken);
     stage_end(worker->measuring, WORKER_STAGE_COMPLETE, taken);
-    if (unlikely(worker->measuring != NULL)) // what each queue costs: as the stages, by samples
+    // What each queue costs: as the stages, by samples. One that only waited counts
+    // for nothing: loops in which all did so are measured again and again.
+    if (unlikely(worker->measuring != NULL) && taken > 0)
         counter_add(&rxq->busy_cycles, (worker->measuring->mark - began) * STAGE_SAMPLE_EVERY);
     worker->loop_frames += taken;
     return taken > 0 || rxq->moved ? POLL_MOVED : POLL_WAITING;

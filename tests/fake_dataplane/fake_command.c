@@ -8,6 +8,8 @@
 //   send VIF VLAN COUNT LEN   frames arrive at a vif (VLAN 0: untagged) and
 //                             go the way that the current table says
 //   grow VIF QUEUES           its guest has many queues
+//   load VIF QUEUE PERCENT    what the queue costs its worker
+//   moves                     how often a queue has left its worker
 //   publish-wait MICROSECONDS how long workers stay in an old table
 //   full VIF on|off           whether it has room for taps' copies
 //   fail on|off               whether targets with "fail:" fail
@@ -164,6 +166,13 @@ static void answer_vif(const struct fake_vif *vif, char *answer, size_t size)
              (unsigned long long)vif->count.discarded[VIF_DISCARD_MONITOR], vif->queues);
 }
 
+static void set_load(struct fake_vif *vif, unsigned queue, unsigned percent)
+{
+    fake_work();
+    fake.loaded = true;
+    vif->load[queue] = percent;
+}
+
 static void run_command(char *line, char *answer, size_t size)
 {
     unsigned long long frames, len, wait, features;
@@ -183,6 +192,10 @@ static void run_command(char *line, char *answer, size_t size)
         send_frames(vif, (uint16_t)vlan, frames, len, answer, size);
     else if (sscanf(line, "grow %63s %u", name, &vlan) == 2 && vif != NULL && vlan <= VIF_QUEUES_MAX)
         fake_grow(vif, (uint16_t)vlan);
+    else if (sscanf(line, "load %63s %u %llu", name, &vlan, &frames) == 3 && vif != NULL && vlan < VIF_QUEUES_MAX)
+        set_load(vif, vlan, (unsigned)frames);
+    else if (strcmp(line, "moves") == 0)
+        snprintf(answer, size, "%llu", (unsigned long long)fake.moves);
     else if (sscanf(line, "publish-wait %llu", &wait) == 1)
         fake.publish_wait_ns = wait * 1000;
     else if (sscanf(line, "full %63s %63s", name, word) == 2 && vif != NULL)

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
-struct fake fake = {.publish_wait_ns = 200000, .fail_on = true};
+struct fake fake = {.publish_wait_ns = 200000, .worker_count = 1, .fail_on = true};
 
 uint64_t fake_clock(void)
 {
@@ -54,6 +54,8 @@ int dataplane_start(const struct dataplane_options *options, char *reason, size_
         snprintf(reason, reason_size, "There is no core 999. Give --workers cores that exist.");
         return -ENODEV;
     }
+    for (const char *list = options->workers; list != NULL && (list = strchr(list, ',')) != NULL; list++)
+        fake.worker_count++;
     fake.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fake.event_fd < 0)
         return -errno;
@@ -69,7 +71,7 @@ void dataplane_stop(void)
         REQUIRE("dataplane_stop with a vif left", !fake.vifs[slot].exists);
     REQUIRE("dataplane_stop with a leg left", fake.leg_count == 0);
     close(fake.event_fd);
-    free(fake.current);
+    wire_table_free(fake.current);
     fake.current = NULL;
 }
 
@@ -162,6 +164,11 @@ static int refuse_target(const struct vif_config *config, char *reason, size_t r
     return 0;
 }
 
+static uint16_t choose(const struct fake_vif *vif)
+{
+    return vif->pin > 0 && vif->pin <= fake.worker_count ? vif->pin - 1 : 0;
+}
+
 int vif_create(const struct vif_config *config, char *reason, size_t reason_size)
 {
     const char *slow = config->target != NULL ? strstr(config->target, "slow:") : NULL;
@@ -184,6 +191,8 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
         strlcpy(vif->name, config->name, sizeof(vif->name));
         vif->state.ring_size[0] = vif->state.ring_size[1] = 256;
         vif->state.queue_pairs = vif->state.queue_count = 1;
+        vif->pin = config->pin;
+        vif->state.workers[0] = choose(vif);
         if (config->kind == VIF_VHOST || config->kind == VIF_VHOST_SERVER) {
             snprintf(waiting, sizeof(waiting), "waiting for its socket %.200s", config->target);
             fake_set_link(vif, VIF_LINK_DOWN, waiting);
@@ -220,6 +229,7 @@ bool vif_has_grown(vif_slot slot)
 void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker)
 {
     pthread_mutex_lock(&fake_lock);
+    fake.placed = true;
     if (fake.vifs[slot].exists && queue < fake.vifs[slot].state.queue_count)
         fake.vifs[slot].state.workers[queue] = (uint16_t)worker;
     pthread_mutex_unlock(&fake_lock);
@@ -228,9 +238,31 @@ void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker)
 void vif_queue_left(vif_slot slot, uint16_t queue)
 {
     pthread_mutex_lock(&fake_lock);
-    REQUIRE("vif_queue_left of a queue that is placed",
-            !fake.vifs[slot].exists || fake.vifs[slot].state.workers[queue] == VIF_WORKER_NONE);
+    REQUIRE("vif_queue_left before publish_done", fake.retired == NULL);
+    REQUIRE("vif_queue_left of a queue that is polled",
+            !fake.vifs[slot].exists || fake.current->workers[slot][queue] == VIF_WORKER_NONE);
+    fake.vifs[slot].left |= (uint16_t)(1u << queue);
+    fake.moves++;
     pthread_mutex_unlock(&fake_lock);
+}
+
+void vif_pin(vif_slot slot, uint16_t pin)
+{
+    pthread_mutex_lock(&fake_lock);
+    fake.vifs[slot].pin = pin;
+    pthread_mutex_unlock(&fake_lock);
+}
+
+vif_slot vif_listed_next(vif_slot after)
+{
+    vif_slot found = VIF_SLOT_NONE;
+
+    pthread_mutex_lock(&fake_lock);
+    for (vif_slot slot = after == VIF_SLOT_NONE ? 0 : after + 1; slot < LIMIT_VIFS && found == VIF_SLOT_NONE; slot++)
+        if (fake.vifs[slot].listed)
+            found = slot;
+    pthread_mutex_unlock(&fake_lock);
+    return found;
 }
 
 bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count)
@@ -240,8 +272,16 @@ bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count)
     memset(count, 0, sizeof(*count));
     pthread_mutex_lock(&fake_lock);
     there = fake.vifs[slot].exists && queue < fake.vifs[slot].state.queue_count;
-    if (there)
+    fake_work();
+    if (there) {
         count->worker = fake.vifs[slot].state.workers[queue];
+        count->pinned = fake.vifs[slot].pin > 0 && fake.vifs[slot].pin <= fake.worker_count;
+        count->busy_cycles = fake.vifs[slot].busy_cycles[queue];
+        if (queue == 0) {
+            count->received = fake.vifs[slot].count.received;
+            count->transmitted = fake.vifs[slot].count.transmitted;
+        }
+    }
     pthread_mutex_unlock(&fake_lock);
     return there;
 }
@@ -446,6 +486,33 @@ static bool legs_are_single(const struct wire_table *table)
     return true;
 }
 
+// Who polls what in the table.
+static void note_workers(struct wire_table *table)
+{
+    table->workers = malloc(LIMIT_VIFS * sizeof(table->workers[0]));
+    REQUIRE("memory", table->workers != NULL);
+    for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++)
+        memcpy(table->workers[slot], fake.vifs[slot].state.workers, sizeof(table->workers[0]));
+}
+
+// A queue changes its worker by a table in which it has none.
+static void check_moves(const struct wire_table *from, const struct wire_table *to)
+{
+    for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++) {
+        struct fake_vif *vif = &fake.vifs[slot];
+
+        for (unsigned queue = 0; vif->current && vif->listed && queue < vif->queues; queue++) {
+            uint16_t old = from->workers[slot][queue], new = to->workers[slot][queue];
+
+            REQUIRE("a queue changes its worker at once",
+                    old == VIF_WORKER_NONE || new == VIF_WORKER_NONE || old == new);
+            REQUIRE("a queue gets a worker before it has left the old one",
+                    old != VIF_WORKER_NONE || new == VIF_WORKER_NONE || (vif->left & 1u << queue) != 0);
+        }
+        vif->left = 0;
+    }
+}
+
 struct wire_table *wire_table_build(const struct table_entry *entries, size_t count, uint64_t generation)
 {
     struct wire_table *table = malloc(sizeof(*table) + (count + 1) * sizeof(table->entries[0]));
@@ -453,6 +520,7 @@ struct wire_table *wire_table_build(const struct table_entry *entries, size_t co
     if (table == NULL)
         return NULL;
     table->next = NULL;
+    table->workers = NULL;
     table->generation = generation;
     table->count = count;
     if (count > 0)
@@ -460,8 +528,10 @@ struct wire_table *wire_table_build(const struct table_entry *entries, size_t co
     pthread_mutex_lock(&fake_lock);
     for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++)
         fake.vifs[slot].in_build = fake.vifs[slot].listed;
+    if (fake.placed)
+        note_workers(table);
     if (!entries_are_sound(table) || !legs_are_single(table)) {
-        free(table);
+        wire_table_free(table);
         table = NULL;
         errno = EINVAL;
     }
@@ -471,6 +541,8 @@ struct wire_table *wire_table_build(const struct table_entry *entries, size_t co
 
 void wire_table_free(struct wire_table *table)
 {
+    if (table != NULL)
+        free(table->workers);
     free(table);
 }
 
@@ -480,6 +552,8 @@ uint64_t publish_begin(struct wire_table *table)
 
     pthread_mutex_lock(&fake_lock);
     REQUIRE("generations go up", fake.current == NULL || table->generation >= fake.current->generation);
+    if (fake.current != NULL && fake.current->workers != NULL && table->workers != NULL)
+        check_moves(fake.current, table);
     token = ++fake.token;
     if (fake.current != NULL) {
         fake.current->until = fake_clock() + fake.publish_wait_ns;
@@ -518,7 +592,7 @@ bool publish_done(uint64_t token)
         if (old->until <= now) {
             *link = old->next;
             forget_polled();
-            free(old);
+            wire_table_free(old);
         } else {
             done = done && old->token > token;
             link = &old->next;
@@ -529,18 +603,6 @@ bool publish_done(uint64_t token)
 }
 
 // ---- workers ----
-
-bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count)
-{
-    struct vif_count whole;
-
-    memset(count, 0, sizeof(*count));
-    if (queue > 0 || !vif_read_count(slot, &whole))
-        return false;
-    count->received = whole.received;
-    count->transmitted = whole.transmitted;
-    return true;
-}
 
 // There is no DPDK here, and no socket of its.
 int dataplane_telemetry(const char *command, const char *help, telemetry_answer *answer)
@@ -553,18 +615,41 @@ int dataplane_telemetry(const char *command, const char *help, telemetry_answer 
 
 unsigned worker_count(void)
 {
-    return 1;
+    return fake.worker_count;
+}
+
+void fake_work(void)
+{
+    uint64_t now = fake_clock(), passed = now - fake.worked_until;
+
+    if (fake.loaded && passed > 1000000) {
+        for (vif_slot slot = 0; slot < LIMIT_VIFS; slot++) {
+            struct fake_vif *vif = &fake.vifs[slot];
+
+            for (unsigned queue = 0; vif->exists && queue < vif->state.queue_count; queue++) {
+                vif->busy_cycles[queue] += passed * vif->load[queue] / 100;
+                if (vif->state.workers[queue] != VIF_WORKER_NONE)
+                    fake.worker_busy[vif->state.workers[queue]] += passed * vif->load[queue] / 100;
+            }
+        }
+        fake.worked_until = now;
+    }
+    if (!fake.loaded)
+        fake.worked_until = now;
 }
 
 bool worker_read(unsigned worker, struct worker_count *count)
 {
-    if (worker != 0)
+    if (worker >= fake.worker_count)
         return false;
     memset(count, 0, sizeof(*count));
     pthread_mutex_lock(&fake_lock);
-    count->core = 1;
     count->loops = fake.loops;
     count->frames = fake.frames;
+    fake_work();
+    count->core = worker + 1;
+    count->cycles = fake.worked_until;
+    count->busy_cycles = fake.worker_busy[worker];
     count->sampled_loops = 3;
     for (unsigned i = 0; i < WORKER_STAGE_COUNT; i++)
         count->stages[i] = (struct stage_count){.cycles = 100 + i, .frames = i};

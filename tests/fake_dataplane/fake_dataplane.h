@@ -19,6 +19,10 @@ struct fake_vif {
     uint16_t queues; // that it was listed with
     bool polled;     // workers may have a table that polls it
     bool full;       // as a monitor: it has no room
+    uint16_t pin;
+    uint16_t left;                 // queues that vif_queue_left was called for since the last publish; a bit each
+    unsigned load[VIF_QUEUES_MAX]; // percent of a worker
+    uint64_t busy_cycles[VIF_QUEUES_MAX];
     char name[LIMIT_NAME_LEN + 1];
     struct vif_state state;
     struct vif_count count;
@@ -34,8 +38,9 @@ struct leg {
 struct wire_table {
     struct wire_table *next; // retired, not yet left by "workers"
     uint64_t generation;
-    uint64_t until; // when the workers have left it
-    uint64_t token; // of the publish that retired it
+    uint64_t until;                      // when the workers have left it
+    uint64_t token;                      // of the publish that retired it
+    uint16_t (*workers)[VIF_QUEUES_MAX]; // by slot: who polls its queues; NULL: none was ever placed
     size_t count;
     struct table_entry entries[];
 };
@@ -53,9 +58,15 @@ struct fake {
     uint64_t token;
     uint64_t publish_wait_ns;
     uint64_t frames; // that were sent
-    bool fail_on;    // targets with "fail:" in them fail
-    uint64_t loops;  // of its worker
-    bool stuck;      // its worker hangs
+    unsigned worker_count;
+    bool loaded;           // any queue has a load
+    uint64_t worked_until; // fake_clock up to which loads have been added up
+    uint64_t worker_busy[LIMIT_WORKERS];
+    bool placed; // vif_place_queue was called
+    uint64_t moves;
+    bool fail_on;   // targets with "fail:" in them fail
+    uint64_t loops; // of its worker
+    bool stuck;     // its worker hangs
     void (*log)(enum log_level level, const char *component, const char *message);
 };
 
@@ -68,6 +79,8 @@ uint64_t fake_clock(void);
 struct fake_vif *fake_find_vif(const char *name);
 void fake_set_link(struct fake_vif *vif, enum vif_link link, const char *reason);
 void fake_grow(struct fake_vif *vif, uint16_t queues);
+// Adds up what the queues' loads have come to by now.
+void fake_work(void);
 
 // Listens on the path in the environment's PATCHBAY_FAKE, if it is there.
 int fake_command_start(char *reason, size_t reason_size);

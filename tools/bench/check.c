@@ -95,7 +95,8 @@ static unsigned stream_send(struct check *check, struct check_stream *stream, ui
         stream->pending_at = 0;
         stream->pending_count = (uint16_t)count;
     }
-    taken = rte_eth_tx_burst(stream->tx->id, 0, stream->pending + stream->pending_at, stream->pending_count);
+    taken = rte_eth_tx_burst(stream->tx->id, stream->spec->tx_queue, stream->pending + stream->pending_at,
+                             stream->pending_count);
     counter_add(&stream->tx->tx_bursts, 1);
     counter_add(&stream->tx->tx_full, taken < stream->pending_count);
     counter_add(&stream->tx->tx_frames, taken);
@@ -161,12 +162,12 @@ static void frame_judge(struct check *check, unsigned index, const uint8_t *from
         counter_add(&port->misdelivered, 1);
 }
 
-static unsigned port_receive(struct check *check, unsigned index)
+static unsigned queue_receive(struct check *check, unsigned index, uint16_t queue)
 {
     static uint8_t linear[UINT16_MAX];
     struct port *port = &check->t->ports[index];
     struct rte_mbuf *mbufs[TRAFFIC_BURST_MAX];
-    uint16_t count = rte_eth_rx_burst(port->id, 0, mbufs, check->t->config->burst);
+    uint16_t count = rte_eth_rx_burst(port->id, queue, mbufs, check->t->config->burst);
     uint64_t bytes = 0;
 
     counter_add(&port->rx_polls, 1);
@@ -191,6 +192,15 @@ static unsigned port_receive(struct check *check, unsigned index)
     counter_add(&port->rx_frames, count);
     counter_add(&port->rx_bytes, bytes);
     rte_pktmbuf_free_bulk(mbufs, count);
+    return count;
+}
+
+static unsigned port_receive(struct check *check, unsigned index)
+{
+    unsigned count = 0;
+
+    for (uint16_t queue = 0; queue < check->t->config->ports[index].queues; queue++)
+        count += queue_receive(check, index, queue);
     return count;
 }
 

@@ -72,7 +72,7 @@ static uint64_t needed_mib(const struct config *config)
     for (unsigned i = 0; i < config->port_count; i++) {
         if (port_is_ring(config, i))
             continue;
-        uint64_t buffers = 8 * (uint64_t)config->ports[i].queue_size + 4096;
+        uint64_t buffers = 8 * (uint64_t)config->ports[i].queue_size * config->ports[i].queues + 4096;
         if (config->mode == TRAFFIC_RATE)
             buffers += 3 * (uint64_t)config->pool;
         uint64_t size = config->sizes.max > 1536 ? FRAME_MAX + 1024 : 2560;

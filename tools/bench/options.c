@@ -18,7 +18,8 @@ static const char usage[] =
     "\n"
     "Ports (repeat; virtio-user drivers of a vhost-user socket, or any DPDK device):\n"
     "  --port NAME=SOCKETPATH[,server][,queue_size=256][,mrg=0|1][,in_order=0|1][,packed=0|1]\n"
-    "                        [,vectorized=0|1][,buf=BYTES][,segs=1..8]\n"
+    "                        [,vectorized=0|1][,buf=BYTES][,segs=1..8][,queues=1..16]\n"
+    "                        queues: check only; the port's streams send on them in turn\n"
     "  --port NAME=dev:DEVARGS      for example dev:net_tap0,iface=tap7\n"
     "  --stream A>B[,C…]            frames go in at A and must come out at B (or at one of B, C, …); repeat.\n"
     "                               rate: 'A>' only sends\n"
@@ -142,7 +143,7 @@ static int parse_port_option(struct port_spec *spec, char *text)
         const char *key;
         long long min, max;
     } keys[] = {{"queue_size", 32, 32768}, {"mrg", 0, 1},  {"in_order", 0, 1}, {"packed", 0, 1},
-                {"vectorized", 0, 1},      {"segs", 1, 8}, {"buf", 256, 16384}};
+                {"vectorized", 0, 1},      {"segs", 1, 8}, {"queues", 1, 16},  {"buf", 256, 16384}};
     char *value = text;
     char *key = strsep(&value, "=");
     long long number;
@@ -179,14 +180,17 @@ static int parse_port_option(struct port_spec *spec, char *text)
         case 5:
             spec->segs = (uint16_t)number;
             break;
+        case 6:
+            spec->queues = (uint16_t)number;
+            break;
         default:
             spec->buf_size = (uint16_t)number;
             break;
         }
         return 0;
     }
-    warnx("port %s: '%s' is no option; there are server, queue_size=, mrg=, in_order=, packed=, vectorized=, buf= "
-          "and segs=",
+    warnx("port %s: '%s' is no option; there are server, queue_size=, mrg=, in_order=, packed=, vectorized=, buf=, "
+          "segs= and queues=",
           spec->name, key);
     return EXIT_USAGE;
 }
@@ -214,7 +218,7 @@ static int parse_port(struct config *config, char *text)
             return EXIT_USAGE;
         }
     }
-    *spec = (struct port_spec){.queue_size = 256, .segs = 1, .vectorized = true};
+    *spec = (struct port_spec){.queues = 1, .queue_size = 256, .segs = 1, .vectorized = true};
     strlcpy(spec->name, name, sizeof(spec->name));
     if (strncmp(rest, "dev:", 4) == 0) {
         spec->is_dev = true;
@@ -265,6 +269,9 @@ static int parse_stream(struct config *config, char *text)
             return EXIT_USAGE;
         spec->rx_mask |= 1u << index;
     }
+    for (unsigned i = 0; i < config->stream_count; i++)
+        spec->tx_queue += config->streams[i].tx == spec->tx;
+    spec->tx_queue %= config->ports[spec->tx].queues;
     config->stream_count++;
     return 0;
 }
@@ -325,6 +332,12 @@ static int check_roles(const struct config *config)
     if ((config->monitor_mask & reflected) != 0) {
         warnx("--monitor: an appliance's arm can't be a monitor too");
         return EXIT_USAGE;
+    }
+    for (unsigned i = 0; i < config->port_count; i++) {
+        if (config->ports[i].queues > 1 && config->mode != TRAFFIC_CHECK) {
+            warnx("port %s: queues= is for checked streams alone", config->ports[i].name);
+            return EXIT_USAGE;
+        }
     }
     for (unsigned i = 0; i < config->stream_count; i++) {
         const struct stream_spec *stream = &config->streams[i];

@@ -99,7 +99,8 @@ static int rx_pool_create(struct traffic *t, unsigned index)
     struct port *port = &t->ports[index];
     const struct port_spec *spec = port->spec;
     // An appliance's received buffers stand in the other arm's transmit ring too.
-    unsigned count = spec->queue_size * 2 + CACHE * 3 / 2 + RX_SLACK, cache = CACHE, room = spec->buf_size;
+    unsigned count = spec->queue_size * 2u * spec->queues + CACHE * 3 / 2 + RX_SLACK, cache = CACHE,
+             room = spec->buf_size;
 
     if (room == 0)
         room = spec->mrg || config->sizes.max <= BUF_SMALL ? BUF_SMALL : config->sizes.max;
@@ -123,7 +124,9 @@ static int pools_create(struct traffic *t, unsigned index)
     const struct config *config = t->config;
     struct port *port = &t->ports[index];
     unsigned pools = config->mode == TRAFFIC_RATE && config->sizes.mode == FRAME_IMIX ? FRAME_SIZES_MAX : 1;
-    unsigned count = (port->spec->queue_size + TRAFFIC_BURST_MAX * config->stream_count) * port->spec->segs + CACHE * 2;
+    unsigned count =
+        (port->spec->queue_size * port->spec->queues + TRAFFIC_BURST_MAX * config->stream_count) * port->spec->segs +
+        CACHE * 2;
     int r = rx_pool_create(t, index);
 
     if (config->mode == TRAFFIC_RATE)
@@ -197,10 +200,10 @@ static int port_probe(struct traffic *t, unsigned index, double deadline)
         strlcpy(devargs, spec->target, sizeof(devargs));
     } else {
         snprintf(devargs, sizeof(devargs),
-                 "net_virtio_user%u,path=%s,queues=1,queue_size=%u,mrg_rxbuf=%d,in_order=%d,packed_vq=%d,"
+                 "net_virtio_user%u,path=%s,queues=%u%s,queue_size=%u,mrg_rxbuf=%d,in_order=%d,packed_vq=%d,"
                  "vectorized=%d,mac=02:50:42:00:00:%02x%s",
-                 index, spec->target, spec->queue_size, spec->mrg, spec->in_order, spec->packed, spec->vectorized,
-                 index + 1, spec->server ? ",server=1" : "");
+                 index, spec->target, spec->queues, spec->queues > 1 ? ",cq=1" : "", spec->queue_size, spec->mrg,
+                 spec->in_order, spec->packed, spec->vectorized, index + 1, spec->server ? ",server=1" : "");
     }
     for (;;) {
         // Each try, since DPDK leaves its socket behind when the first connection breaks off.
@@ -271,11 +274,12 @@ static int port_start(struct traffic *t, struct port *port)
         conf.rxmode.mtu = mtu;
     conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER;
     conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-    r = rte_eth_dev_configure(port->id, 1, 1, &conf);
-    if (r == 0)
-        r = rte_eth_rx_queue_setup(port->id, 0, spec->queue_size, SOCKET_ID_ANY, NULL, port->rx_pool);
-    if (r == 0)
-        r = rte_eth_tx_queue_setup(port->id, 0, spec->queue_size, SOCKET_ID_ANY, NULL);
+    r = rte_eth_dev_configure(port->id, spec->queues, spec->queues, &conf);
+    for (uint16_t queue = 0; r == 0 && queue < spec->queues; queue++) {
+        r = rte_eth_rx_queue_setup(port->id, queue, spec->queue_size, SOCKET_ID_ANY, NULL, port->rx_pool);
+        if (r == 0)
+            r = rte_eth_tx_queue_setup(port->id, queue, spec->queue_size, SOCKET_ID_ANY, NULL);
+    }
     if (r == 0 && conf.intr_conf.lsc)
         r = rte_eth_dev_callback_register(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
     if (r == 0)

@@ -45,13 +45,15 @@ struct port_spec {
     bool in_order;
     bool packed;
     bool vectorized;
+    uint16_t queues; // pairs; the streams that it sends take them in turn
     uint16_t queue_size;
     uint16_t buf_size; // bytes of frame that fit into one receive buffer; 0: chosen by the largest frame
     uint16_t segs;     // buffers over which a checked frame is spread on transmit
 };
 
 struct stream_spec {
-    uint16_t tx;      // index of the sending port
+    uint16_t tx; // index of the sending port
+    uint16_t tx_queue;
     uint32_t rx_mask; // receiving ports, one bit each
 };
 

@@ -120,6 +120,7 @@ static const struct option_spec label_options[] = {LABEL, END};
 static const struct option_spec stats_options[] = {
     {"vif", "VIF", "of this vif", false},
     {"cycles", NULL, "where the workers' cycles go: cycles a frame by stage, time without frames", false},
+    {"queues", NULL, "which worker polls which queue, and what it costs it", false},
     {"watch", "[SECONDS]", "rates, again and again (every second)", false},
     {"count", "N", "with --watch: end after N intervals", false},
     END,
@@ -193,7 +194,8 @@ const struct command commands[] = {
     {"tee ls", "WIRE", NULL, names_options, "list a wire's Ts, in order", "", tee_ls, false},
     {"vif add", "NAME KIND[:TARGET]", NULL, vif_options, "make a vif without a port", "Kinds: see plug.", vif_add,
      true},
-    {"vif set", "VIF KEY=VALUE...", NULL, NULL, "change a vif", SET_HELP "owner.", vif_set, true},
+    {"vif set", "VIF KEY=VALUE...", NULL, NULL, "change a vif",
+     SET_HELP "owner, worker (that polls all its queues; empty: any).", vif_set, true},
     {"vif show", "VIF", NULL, NULL, "show a vif", "", vif_show, false},
     {"vif rm", "VIF", NULL, detach_options, "remove a vif", "", vif_rm, true},
     {"vif ls", "", NULL, names_options, "list vifs", "", vif_ls, false},
@@ -223,7 +225,8 @@ const struct command commands[] = {
      "waits "
      "for it and gives no rates for the time between; with --json such a gap is a line {\"gap\": {\"seconds\", "
      "\"instance\"}}. --cycles has the stages of a frame's path as the daemon measures them, in one of 64 loops; see "
-     "docs/performance.md.",
+     "docs/performance.md. --queues has the receive queues of all vifs: who polls them, and how much of its time that "
+     "takes.",
      stats_run, false},
     {"top", "", NULL, top_options, "watch the busiest wires and the workers",
      "Rates of all networks' wires: frames and bits delivered, frames dropped; of the workers the share of time in "

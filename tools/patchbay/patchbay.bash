@@ -46,7 +46,7 @@ _patchbay_flags() {
     "network add") flags="--label" ;;
     "network ls") flags="--names" ;;
     "conf list") flags="--names" ;;
-    "stats") flags="--vif --cycles --watch --count" ;;
+    "stats") flags="--vif --cycles --queues --watch --count" ;;
     "top") flags="--sort --interval --rows --once" ;;
     "events") flags="--since --count" ;;
     "apply") flags="--file --dry-run --force" ;;
@@ -108,7 +108,7 @@ _patchbay_arguments() {
     "tee ls":0) values="$(_patchbay_names wire ls)" ;;
     "vif add":1) values="vhost: vhost-server: dev: kernel-new: none" ;;
     "vif set":0) values="$(_patchbay_names vif ls)" ;;
-    "vif set":*) values="owner=" ;;
+    "vif set":*) values="owner= worker=" ;;
     "vif show":0) values="$(_patchbay_names vif ls)" ;;
     "vif rm":0) values="$(_patchbay_names vif ls)" ;;
     "port set":0) values="$(_patchbay_names port ls)" ;;

@@ -30,9 +30,9 @@ static int put_vif(struct call *call, const char *name, json_t *wanted, bool *ma
     }
     code = client_do(&call->client, "GET", path, NULL, 0, &reply);
     if (code == EXIT_DONE) {
-        // Owner and labels stay what they are unless others are given.
-        static const char *const kept[] = {"owner", "labels"};
-        for (size_t i = 0; i < 2; i++)
+        // Owner, worker and labels stay what they are unless others are given.
+        static const char *const kept[] = {"owner", "worker", "labels"};
+        for (size_t i = 0; i < 3; i++)
             if (json_object_get(wanted, kept[i]) == NULL && field_get(reply.body, kept[i]) != NULL)
                 field_set(wanted, kept[i], json_incref(field_get(reply.body, kept[i])));
         code = client_do(&call->client, "PUT", path, wanted, 0, &reply);

@@ -108,6 +108,20 @@ static int sample_cycles(struct call *call, struct stats_sample *sample)
     return code;
 }
 
+static int sample_queues(struct call *call, struct stats_sample *sample)
+{
+    struct reply reply = {0};
+    int code =
+        client_do(&call->client, "GET", client_query(client_path("stats", NULL), "queues", "1"), NULL, 0, &reply);
+    if (code == EXIT_DONE) {
+        stats_add_workers(&sample->stats, reply.body);
+        stats_add_queues(&sample->stats, reply.body);
+        sample->json = json_incref(reply.body);
+    }
+    client_clear(&reply);
+    return code;
+}
+
 // Which run of the daemon answers: its counters are of this run alone.
 static int sample_instance(struct call *call, struct stats_sample *sample)
 {
@@ -121,11 +135,14 @@ static int sample_instance(struct call *call, struct stats_sample *sample)
 
 static const struct stats_kind counters = {stats_print, stats_print_lines};
 static const struct stats_kind cycles = {stats_print_cycles, stats_print_cycles_lines};
+static const struct stats_kind queues = {stats_print_queues, stats_print_queues_lines};
 
 static int take_counters(struct call *call, struct stats_sample *sample)
 {
     if (command_has(call, "cycles"))
         return sample_cycles(call, sample);
+    if (command_has(call, "queues"))
+        return sample_queues(call, sample);
     if (command_has(call, "vif"))
         return sample_vif(call, sample);
     return command_argument(call, 0) != NULL ? sample_wire(call, sample) : sample_all(call, sample);
@@ -133,7 +150,10 @@ static int take_counters(struct call *call, struct stats_sample *sample)
 
 int stats_take(struct call *call, struct stats_sample *sample)
 {
-    *sample = (struct stats_sample){.title = "", .kind = command_has(call, "cycles") ? &cycles : &counters};
+    *sample = (struct stats_sample){.title = "",
+                                    .kind = command_has(call, "cycles")   ? &cycles
+                                            : command_has(call, "queues") ? &queues
+                                                                          : &counters};
     int code = take_counters(call, sample);
     sample->stats.at_s = now_s();
     // After the counters: if the daemon was restarted in between, this sample
@@ -168,6 +188,9 @@ int stats_run(struct call *call)
         return command_misused(call->command, "of a wire or of a vif, not of both");
     if (command_has(call, "cycles") && (vif != NULL || command_argument(call, 0) != NULL))
         return command_misused(call->command, "--cycles is of the workers, which serve all wires and vifs");
+    if (command_has(call, "queues") &&
+        (vif != NULL || command_argument(call, 0) != NULL || command_has(call, "cycles")))
+        return command_misused(call->command, "--queues is of all vifs, and goes without --cycles");
     if (command_argument(call, 0) != NULL && change_name(call, 0, "wire") == NULL)
         return EXIT_USAGE;
     if (count != NULL && !command_has(call, "watch"))

@@ -6,6 +6,7 @@
 // all are made and printed alike.
 
 #include "command.h"
+#include "patchbay/limits.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -40,6 +41,12 @@ struct stats_worker {
     struct stats_stage stages[STATS_STAGES_MAX];
 };
 
+// Of one receive queue.
+struct stats_queue {
+    char vif[LIMIT_NAME_LEN + 1];
+    uint64_t queue, worker, frames, bytes, busy_cycles;
+};
+
 // What was counted at one moment.
 struct stats {
     double at_s; // of the monotonic clock
@@ -47,6 +54,8 @@ struct stats {
     struct stats_row *rows; // in the text pool until stats_own
     size_t worker_count;
     struct stats_worker *workers; // likewise
+    size_t queue_count;
+    struct stats_queue *queues; // likewise
 };
 
 // How samples of a kind are printed: all that was counted or, with what was
@@ -90,6 +99,17 @@ void stats_add_vif(struct stats *stats, const json_t *counters);
 // Adds the workers of /v1/stats.
 void stats_add_workers(struct stats *stats, const json_t *counters);
 
+// Adds the queues of /v1/stats?queues=1.
+void stats_add_queues(struct stats *stats, const json_t *counters);
+
+// ---- stats_queues.c: who polls what ----
+
+// The workers, and the queues with what each has cost since the daemon's start; or,
+// with what was counted before, since then.
+void stats_print_queues(const struct stats *now, const struct stats *before);
+// On one line a queue, for a log or a pipe.
+void stats_print_queues_lines(const struct stats *now, const struct stats *before);
+
 // ---- stats_cycles.c: where the workers' cycles go ----
 
 // All of it since the daemon's start; or, with what was counted before, since then.
@@ -102,6 +122,9 @@ void stats_print_cycles_lines(const struct stats *now, const struct stats *befor
 
 // What a counter grew by. One that shrank was started anew meanwhile.
 uint64_t stats_grown_by(uint64_t now, uint64_t before);
+
+// The workers as a table.
+void stats_print_workers(const struct stats *now, const struct stats *before);
 
 // "12:30:59"; in the text pool.
 const char *stats_clock(void);

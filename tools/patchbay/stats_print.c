@@ -91,7 +91,7 @@ static void print_rows(const struct stats *now, const struct stats *before)
     output_print_table(table);
 }
 
-static void print_workers(const struct stats *now, const struct stats *before)
+void stats_print_workers(const struct stats *now, const struct stats *before)
 {
     static const struct output_column columns[] = {{"WORKER", 0},
                                                    {"CORE", SCOLS_FL_RIGHT},
@@ -126,7 +126,7 @@ void stats_print(const struct stats *now, const struct stats *before)
         printf("no wires yet; `patchbay wire add NAME A B` makes one\n");
     if (now->worker_count > 0) {
         printf("\n");
-        print_workers(now, before);
+        stats_print_workers(now, before);
     }
 }
 

@@ -170,6 +170,24 @@ void stats_add_workers(struct stats *stats, const json_t *counters)
     }
 }
 
+void stats_add_queues(struct stats *stats, const json_t *counters)
+{
+    for (size_t i = 0; i < field_size(counters, "queues"); i++) {
+        const json_t *queue = field_item(counters, "queues", i);
+        struct stats_queue *added;
+        stats->queues = grown(stats->queues, stats->queue_count, sizeof(*stats->queues));
+        added = &stats->queues[stats->queue_count++];
+        *added = (struct stats_queue){
+            .queue = field_count(queue, "queue"),
+            .worker = field_count(queue, "worker"),
+            .frames = field_count(queue, "received.frames"),
+            .bytes = field_count(queue, "received.bytes"),
+            .busy_cycles = field_count(queue, "busy_cycles"),
+        };
+        strlcpy(added->vif, field_text(queue, "vif", "?"), sizeof(added->vif));
+    }
+}
+
 static char *own_text(const char *text)
 {
     char *copy = strdup(text);
@@ -192,6 +210,7 @@ void stats_own(struct stats *stats)
 {
     stats->rows = own_array(stats->rows, stats->row_count, sizeof(*stats->rows));
     stats->workers = own_array(stats->workers, stats->worker_count, sizeof(*stats->workers));
+    stats->queues = own_array(stats->queues, stats->queue_count, sizeof(*stats->queues));
     for (size_t i = 0; i < stats->row_count; i++) {
         struct stats_row *row = &stats->rows[i];
         row->name = own_text(row->name);
@@ -210,5 +229,6 @@ void stats_disown(struct stats *stats)
     }
     free(stats->rows);
     free(stats->workers);
+    free(stats->queues);
     *stats = (struct stats){0};
 }

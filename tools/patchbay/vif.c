@@ -6,6 +6,7 @@
 #include "field.h"
 #include "list.h"
 #include "output.h"
+#include "patchbay/limits.h"
 #include "text.h"
 #include "verbs.h"
 
@@ -123,7 +124,7 @@ int vif_add(struct call *call)
 
 int vif_set(struct call *call)
 {
-    static const struct change_key keys[] = {{"owner", NULL, 0}, {0}};
+    static const struct change_key keys[] = {{"owner", NULL, 0}, {"worker", NULL, LIMIT_WORKERS - 1}, {0}};
     const char *name = change_name(call, 0, "vif");
     struct reply reply = {0};
     json_t *body = field_object();
@@ -185,6 +186,21 @@ int vif_ls(struct call *call)
                     "no vifs yet; `patchbay plug NAME KIND:TARGET` makes one with its port");
 }
 
+// Who polls each of its queues: "0, 1, 0, 1", and whether they are to stay there.
+static const char *describe_workers(const json_t *vif)
+{
+    const char *shown = "";
+    const json_t *workers = field_get(vif, "status.workers");
+    for (size_t i = 0; i < json_array_size(workers); i++) {
+        const json_t *worker = json_array_get(workers, i);
+        shown = text_format("%s%s%s", shown, i == 0 ? "" : ", ",
+                            json_is_integer(worker) ? text_format("%lld", (long long)json_integer_value(worker)) : "-");
+    }
+    if (*shown != '\0' && field_get(vif, "worker") != NULL)
+        return text_format("%s (pinned to %llu)", shown, (unsigned long long)field_count(vif, "worker"));
+    return shown;
+}
+
 int vif_show(struct call *call)
 {
     static const struct list_column fields[] = {{"vif", "name", NULL},
@@ -195,7 +211,7 @@ int vif_show(struct call *call)
                                                 {"owner", "owner", NULL},
                                                 {"labels", NULL, list_describe_labels},
                                                 {"used by", NULL, list_describe_users},
-                                                {"worker", "status.worker", NULL},
+                                                {"workers", NULL, describe_workers},
                                                 {"queue pairs", "status.queue_pairs", NULL},
                                                 {"receive ring", "status.rx_ring_size", NULL},
                                                 {"transmit ring", "status.tx_ring_size", NULL},
