@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import time
 import unittest
 from typing import Any
 
 from guests import QUIET, Guest, Nic, begin_tcp, checked_transfer, finish_tcp, interface_frames, resumes, wait_all
-from patchbay import CPUS, MANY, SANITIZED, Case, Daemon, check_sums, drops, leg, register, say, wait_for, witness
-from traffic import Traffic, check_lossless, port, rate_text
+from patchbay import (CPUS, MANY, SANITIZED, Case, Daemon, check_sums, drops, leg, register, say, spawn, wait_for,
+                      witness)
+from traffic import PROGRAM, Traffic, check_lossless, port, rate_text
 
 QUEUES = 4
 PATIENT: dict[str, Any] = {"stall_ms": 10000}
@@ -29,6 +31,12 @@ else:
     WORKERS = ["--", f"--lcores=0@{CPUS[0]},1@{CPUS[0]},2@{CPUS[-1]}"]
 
 
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
 class Moves(Case):
     """Numbered frames; each stream keeps to one queue of its sender and must come out whole and in order."""
 
@@ -41,8 +49,8 @@ class Moves(Case):
     def workers(self, vif: str) -> list[Any]:
         return self.daemon.vif_state(vif)["workers"]
 
-    def traffic(self) -> Traffic:
-        traffic = Traffic(self, self.daemon, ["a", "b"], ["a>b"] * QUEUES + ["b>a"] * QUEUES,
+    def traffic(self, rate: int | None = None) -> Traffic:
+        traffic = Traffic(self, self.daemon, ["a", "b"], ["a>b"] * QUEUES + ["b>a"] * QUEUES, rate=rate,
                           options={"a": f"queues={QUEUES}", "b": f"queues={QUEUES}"})
         traffic.wait_received(1000)
         for name in ("a", "b"):
@@ -89,6 +97,56 @@ class Moves(Case):
             f"{statistics.median(times) * 1e3:.2f} ms, longest {max(times) * 1e3:.1f} ms; {rate_text(result)}")
         self.account(result)
         self.assertGreaterEqual(moved, moves)
+
+    def test_load_is_spread(self) -> None:
+        """All queues are on one worker, and are more than it can do; once nothing holds them there some move by their
+        load, under frames without end, and under numbered ones that stay whole."""
+        heavy, every = "cdef", "abcdef"
+        for name in heavy:
+            self.daemon.plug(name)
+        self.daemon.wire("w2", "c", "d")
+        self.daemon.wire("w3", "e", "f")
+        for name in every:
+            self.daemon.do("PATCH", f"/v1/vifs/{name}", {"worker": 1})
+        traffic = self.traffic(2000)
+        # Where generators share a CPU, long rings keep the worker busy while they wait for it.
+        ports = [word for name in heavy
+                 for word in ("--port", f"{name}={self.daemon.get(f'/v1/vifs/{name}')['path']},queue_size=4096")]
+        options = "--size 9216 --pool 8192 --huge off --wait 30 --seconds 600 --stream c>d --stream e>f --core"
+        load = spawn([PROGRAM, "rate", *ports, *options.split(), str(CPUS[0])], stdout=subprocess.DEVNULL)
+        register(self, end_process, load)
+        for wire in ("w2", "w3"):
+            wait_for(f"{wire} carries frames", lambda: self.carried(wire) > 100000, 60)
+        self.assertEqual(self.of_all(every), [1] * (2 * QUEUES + 4))
+        busy = self.busy_share(1, 2)
+        for name in every:
+            self.daemon.do("PATCH", f"/v1/vifs/{name}", {"worker": None})
+        begin = time.monotonic()
+        wait_for("a queue leaves the busy worker", lambda: 0 in self.of_all(every), 120)
+        took = time.monotonic() - begin
+        for wire in ("w2", "w3"):
+            before = self.carried(wire)
+            wait_for(f"{wire} goes on", lambda: self.carried(wire) > before + 100000, 60)
+        traffic.wait_received(10000)
+        result = traffic.stop()
+        end_process(load)
+        say(f"worker busy to {busy:.0%}, the first queue moved by its load after {took:.1f} s; at the end: "
+            f"{', '.join(f'{name} {self.workers(name)}' for name in every)}; {rate_text(result)}")
+        self.account(result)
+        for wire in ("w2", "w3"):
+            check_sums(self.daemon.settled(wire))
+
+    def of_all(self, vifs: str) -> list[Any]:
+        return [worker for vif in vifs for worker in self.workers(vif)]
+
+    def busy_share(self, worker: int, seconds: float) -> float:
+        before = self.daemon.get("/v1/stats")["workers"][worker]
+        time.sleep(seconds)
+        after = self.daemon.get("/v1/stats")["workers"][worker]
+        return (after["busy_cycles"] - before["busy_cycles"]) / (after["cycles"] - before["cycles"])
+
+    def carried(self, wire: str) -> int:
+        return self.daemon.stats(wire)["a_to_b"]["delivered"]["frames"]
 
 
 class Channels(Case):

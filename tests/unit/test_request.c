@@ -110,7 +110,8 @@ static const struct refusal put_refusals[] = {
     {"vifs/v", "{'kind':'none','ownr':'x'}", PATCHBAY_ERROR_UNKNOWN_FIELD, "ownr", "did you mean \"owner\"?"},
     {"vifs/v", "{'kind':'none','zzzzzz':'x'}", PATCHBAY_ERROR_UNKNOWN_FIELD, "zzzzzz",
      "a vif has no field \"zzzzzz\"; it has name, kind, path, devargs, interface, owner, worker, labels"},
-    {"vifs/v", "{'kind':'none','worker':64}", PATCHBAY_ERROR_BAD_VALUE, "worker", "null or a whole number from 0 to 63"},
+    {"vifs/v", "{'kind':'none','worker':64}", PATCHBAY_ERROR_BAD_VALUE, "worker",
+     "null or a whole number from 0 to 63"},
     {"vifs/v", "{'kind':'none','worker':-1}", PATCHBAY_ERROR_BAD_VALUE, "worker", "from 0 to 63, not -1"},
     {"vifs/v", "{'kind':'none','labels':[]}", PATCHBAY_ERROR_BAD_VALUE, "labels", "an object of strings"},
     {"vifs/v", "{'kind':'none','labels':{'a':5}}", PATCHBAY_ERROR_BAD_VALUE, "labels.a", "must be a string"},
@@ -277,7 +278,8 @@ static void test_encode(void **state)
     expect_json(encode(&model_find_vif(f.model, "k")->object),
                 "{'name':'k','kind':'kernel-new','interface':'t0','owner':'ä','worker':0,'labels':{'x':''}}");
     fixture_put(&f, "vifs/n", "{'kind':'none'}");
-    expect_json(encode(&model_find_vif(f.model, "n")->object), "{'name':'n','kind':'none','owner':null,'worker':null,'labels':{}}");
+    expect_json(encode(&model_find_vif(f.model, "n")->object),
+                "{'name':'n','kind':'none','owner':null,'worker':null,'labels':{}}");
     expect_json(encode(&model_find_port(f.model, "default", "p")->object),
                 "{'name':'p','vif':null,'vlan':null,'ingress_bps':null,'ingress_burst':null,'egress_bps':null,"
                 "'egress_burst':null,'labels':{}}");
