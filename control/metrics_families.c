@@ -357,6 +357,8 @@ const struct metrics_family metrics_families[] = {
      "Frames sent in the guest's name after its migration."},
     {P "vif_reconnects", METRICS_COUNTER, "", METRICS_VIF, false, print_vif_rare, VIF(reconnects),
      "Times the front end came back."},
+    {P "vif_pauses", METRICS_COUNTER, "", METRICS_VIF, false, print_vif_rare, VIF(pauses),
+     "Times the front end changed its running device (memory, rings, features) while frames waited."},
 
     {P "vif_queue_received_frames", METRICS_COUNTER, "", METRICS_QUEUE, true, print_queue, QUEUE(received.frames),
      "As vif_received_frames, by queue."},

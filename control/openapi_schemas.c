@@ -32,8 +32,9 @@ static const struct shape {
     {"Sampled", "loops:integer frames:integer"},
     {"Stage", "cycles:integer frames:integer"},
     {"Frames", "frames:integer bytes:integer"},
-    {"VifStats", "vif:string uid:uuid received:Frames transmitted:Frames discarded:Discarded rx_missed:integer "
-                 "rx_errors:integer notified:integer announced:integer reconnects:integer queues:[Queue]"},
+    {"VifStats",
+     "vif:string uid:uuid received:Frames transmitted:Frames discarded:Discarded rx_missed:integer "
+     "rx_errors:integer notified:integer announced:integer reconnects:integer pauses:integer queues:[Queue]"},
     {"Queue", "vif?:string queue:integer worker:integer? received:Frames transmitted:Frames notified:integer "
               "busy_cycles:integer"},
     {"WireStats", "wire:string network:string uid:uuid a_to_b:Direction b_to_a:Direction tees:[TeeStats]"},

@@ -62,12 +62,13 @@ void stats_vif(struct exchange *exchange, const struct target *target, const str
     if (device_usable(vif->slot))
         vif_read_count(vif->slot, &count);
     exchange_answer(exchange, 200,
-                    json_pack("{ss ss so so so sI sI sI sI sI so}", "vif", vif->object.name, "uid", vif->object.uid,
+                    json_pack("{ss ss so so so sI sI sI sI sI sI so}", "vif", vif->object.name, "uid", vif->object.uid,
                               "received", render_frames(&count.received), "transmitted",
                               render_frames(&count.transmitted), "discarded", render_discarded(count.discarded),
                               "rx_missed", (json_int_t)count.rx_missed, "rx_errors", (json_int_t)count.rx_errors,
                               "notified", (json_int_t)count.notified, "announced", (json_int_t)count.announced,
-                              "reconnects", (json_int_t)count.reconnects, "queues", render_queues(vif)),
+                              "reconnects", (json_int_t)count.reconnects, "pauses", (json_int_t)count.pauses, "queues",
+                              render_queues(vif)),
                     0);
 }
 

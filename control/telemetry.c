@@ -203,6 +203,7 @@ static int show_vif(const char *parameters, struct telemetry_reply *reply)
         add_number(reply, "notified", shown->count.notified);
         add_number(reply, "announced", shown->count.announced);
         add_number(reply, "reconnects", shown->count.reconnects);
+        add_number(reply, "pauses", shown->count.pauses);
         add_reasons(reply, "discarded_", discard_keys, shown->count.discarded, VIF_DISCARD_REASON_COUNT);
     }
     metrics_snapshot_free(&snapshot);

@@ -194,6 +194,7 @@ struct vif_count {
     uint64_t notified;  // interrupts sent to the guest
     uint64_t announced; // frames sent in the guest's name after its migration (RARP); in received, too
     uint64_t reconnects;
+    uint64_t pauses; // the front end changed its running device: memory, rings, features; frames waited
 };
 
 // Any thread. Returns false for an empty slot.

@@ -384,6 +384,7 @@ bool vif_read_count(vif_slot slot, struct vif_count *count)
                 count->discarded[i] += counter_read(&rxq->discarded[i]);
         }
         count->reconnects = counter_read(&vif->reconnects);
+        count->pauses = counter_read(&vif->pauses);
         if (vif->created && vif->ops->read_count != NULL)
             vif->ops->read_count(vif, count);
     }

@@ -168,6 +168,7 @@ struct vif {
     char reason[LIMIT_REASON_LEN + 1];
     uint64_t changed_ns;
     _Atomic uint64_t reconnects;
+    _Atomic uint64_t pauses; // vhost threads write, one at a time
 };
 
 static inline struct vif_rxq *vif_rxq(const struct vif *vif, uint16_t queue)

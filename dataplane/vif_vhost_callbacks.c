@@ -231,8 +231,11 @@ static void prepare(struct vif_vhost *vhost, const struct vhost_message_rule *ru
     }
     vhost->pending = rule->name;
     if (vhost->attached != NULL) {
-        if (vif_link(vhost->vif) != VIF_LINK_BROKEN)
+        if (vif_link(vhost->vif) != VIF_LINK_BROKEN) {
             vif_set_link(vhost->vif, VIF_LINK_PAUSED, "the front end is changing its device (%s)", rule->name);
+            // Mostly over before anybody could see the state: the count stays.
+            atomic_fetch_add_explicit(&vhost->vif->pauses, 1, memory_order_relaxed);
+        }
         vif_vhost_detach(vhost);
     }
 }

@@ -19,7 +19,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 # Time goes on and idle workers look for frames: these counters never stand still.
 MOVING = ("worker_seconds_total", "worker_empty_cycles_total", "worker_loops_total", "worker_sleeps_total")
 RARE = {"rx_missed": "vif_rx_missed_frames_total", "rx_errors": "vif_rx_errors_total", "notified": "vif_notifications_total",
-        "announced": "vif_announced_frames_total", "reconnects": "vif_reconnects_total"}
+        "announced": "vif_announced_frames_total", "reconnects": "vif_reconnects_total", "pauses": "vif_pauses_total"}
 
 
 def parse(text: str) -> Series:

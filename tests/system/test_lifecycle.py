@@ -52,12 +52,18 @@ class HotPlug(Case):
         sending = b.spawn("for i in $(seq 0 63); do dd if=/tmp/sent bs=512k count=1 skip=$i 2>/dev/null; "
                           "usleep 100000; done | nc 10.9.2.1 9000")
         pinging = a.spawn("ping -i 0.02 -W 10 10.9.2.2")
+        paused: list[int] = []
         for count in range(2):
             a.wait_until(f"test $(stat -c %s /tmp/new/received) -gt {(1 + 5 * count) * MB}")
+            pauses = daemon.vif_stats("a")["pauses"]
             a.qmp("object-add", qom_type="memory-backend-memfd", id=f"more{count}", size=128 * MB, share=True)
             a.qmp("device_add", driver="pc-dimm", id=f"dimm{count}", memdev=f"more{count}")
             least = total + (count + 1) * 120 * 1024
             a.wait_until(f"test $(awk '/MemTotal/{{print $2}}' /proc/meminfo) -gt {least}")
+            # The daemon gets the new memory by a message, for whose length the vif is `paused`: frames wait.
+            paused.append(daemon.vif_stats("a")["pauses"] - pauses)
+            self.assertGreater(paused[-1], 0)
+            self.assertEqual(daemon.vif_state("a")["state"], "up")
         self.assertTrue(sending.running(), "all was there before the memory was: the test is too short")
         self.assertEqual(sending.wait(120), 0, a.run("cat /tmp/nc.err; free; dmesg | tail -5")[1])
         a.wait_until(f"test $(stat -c %s /tmp/new/received) = {32 * MB}")
@@ -77,7 +83,7 @@ class HotPlug(Case):
             sent = leg(after, way, source)["received"]["frames"] - leg(before, way, source)["received"]["frames"]
             came = to(after, way, source, sink) - to(before, way, source, sink)
             self.assertEqual(came, sent, way)
-        say(f"memory hot-plug: 2 × 128 MB while 32 MB came in over TCP, {sent} frames, none lost; "
+        say(f"memory hot-plug: 2 × 128 MB while 32 MB came in over TCP, {sent} frames, none lost in {paused} pauses; "
             f"{used} MB of the new memory in use")
 
 

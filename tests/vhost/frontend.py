@@ -53,6 +53,7 @@ NO_INTERRUPT = NO_NOTIFY = 1
 
 RECEIVE, TRANSMIT = 0, 1
 BUFFER_SIZE = 2048
+HUGE_PAGE = 2 << 20
 GUEST_BASE = 0x4000_0000
 USER_BASE = 0x7f00_0000_0000
 
@@ -70,7 +71,7 @@ class Ring:
         self.desc, self.avail = base, base + 16 * size
         self.used = (self.avail + 6 + 2 * size + 4095) & ~4095
         self.next_avail = self.next_used = 0
-        self.buffers = end.pairs * 0x40000 + index * size * BUFFER_SIZE
+        self.buffers = end.buffers_at + index * size * BUFFER_SIZE
         self.free = list(range(size - 1, -1, -1))
         self.kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.call_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -228,10 +229,11 @@ class Log:
 
 
 class FrontEnd:
-    """path: the socket. listen: the back end connects to us (QEMU's server=on); else we connect to it."""
+    """path: the socket. listen: the back end connects to us (QEMU's server=on); else we connect to it. huge: in two huge pages, the
+    second of which has the buffers; OSError if there aren't any."""
 
     def __init__(self, path: str, *, listen: bool = False, features: int = USUAL, ring_size: int = 256,
-                 memory_size: int = 4 << 20, timeout: float = 10.0, pairs: int = 1) -> None:
+                 memory_size: int = 4 << 20, timeout: float = 10.0, pairs: int = 1, huge: bool = False) -> None:
         self.path, self.timeout, self.wanted, self.features = path, timeout, features, 0
         self.protocol = 0
         self.pairs = pairs
@@ -239,9 +241,14 @@ class FrontEnd:
             self.wanted |= MQ | CTRL_VQ
             memory_size *= pairs
         self.memory_size = memory_size
-        self.memory_fd = os.memfd_create("vhost-test", os.MFD_CLOEXEC)
-        os.ftruncate(self.memory_fd, memory_size)
-        self.memory = mmap.mmap(self.memory_fd, memory_size)
+        self.memory_fd = os.memfd_create("vhost-test", os.MFD_CLOEXEC | (os.MFD_HUGETLB | os.MFD_HUGE_2MB if huge else 0))
+        try:
+            os.ftruncate(self.memory_fd, memory_size)
+            self.memory = mmap.mmap(self.memory_fd, memory_size)
+        except OSError:
+            os.close(self.memory_fd)
+            raise
+        self.buffers_at = HUGE_PAGE if huge else pairs * 0x40000
         kind = PackedRing if features & RING_PACKED else Ring
         self.rings = [kind(self, index, ring_size) for index in range(2 * pairs)]
         self.listener: socket.socket | None = None

@@ -162,8 +162,7 @@ class HostCase(unittest.TestCase):
         return f"{self.folder}/{name}"
 
     def setUp(self) -> None:
-        self.descriptors = self.host.descriptors()
-        self.addCleanup(self.check_descriptors)
+        self.watch_descriptors()
         for slot, kind in enumerate(self.kinds):
             self.host.must(f"vif {slot} {kind} {self.path(f'{slot}.sock')} 0600")
             self.addCleanup(self.host.must, f"rm {slot}")
@@ -178,10 +177,17 @@ class HostCase(unittest.TestCase):
         self.poker.accept()[0].close()
         self.host.must("rm 999")
 
+    def watch_descriptors(self) -> None:
+        """Neither the host nor the test itself may have more of them at its end."""
+        self.descriptors, self.own_descriptors = self.host.descriptors(), len(os.listdir("/proc/self/fd"))
+        self.addCleanup(self.check_descriptors)
+
     def check_descriptors(self) -> None:
         if not wait_for(lambda: self.host.descriptors() <= self.descriptors, 3):
             names = os.popen(f"ls -l /proc/{self.host.process.pid}/fd").read()
             self.fail(f"{self.host.descriptors() - self.descriptors} descriptors leaked:\n{names}")
+        if len(os.listdir("/proc/self/fd")) > self.own_descriptors:
+            self.fail(f"the test itself leaked descriptors:\n{os.popen(f'ls -l /proc/{os.getpid()}/fd').read()}")
 
     def front_end(self, slot: int, **options: object) -> FrontEnd:
         end = FrontEnd(self.path(f"{slot}.sock"), listen=self.kinds[slot:slot + 1] == ("vhost",), **options)  # type: ignore[arg-type]

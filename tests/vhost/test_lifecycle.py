@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 from collections.abc import Callable
+from pathlib import Path
 
 import frontend
 from frontend import GUEST_BASE, NEED_REPLY, RECEIVE, TRANSMIT, USER_BASE, WRITE, FrontEnd
@@ -266,9 +267,9 @@ class Truncated(Case):
     """A peer that truncates the file of its memory while the worker is in a burst of its wire: its vif is broken, and
     the neighbour's frames, on the same worker, are all there."""
 
-    def truncate(self, slot: int, keep: Callable[[FrontEnd], int], tapped: bool = False) -> None:
+    def truncate(self, slot: int, keep: Callable[[FrontEnd], int], tapped: bool = False, huge: bool = False) -> None:
         left, right = self.neighbours()
-        ends = [self.pumped(0), self.pumped(1)]
+        ends = [self.pumped(i, huge=huge and i == slot) for i in (0, 1)]
         if tapped:
             ends.append(self.add_monitor())
             self.host.must("wires 0:1:4 2:3")
@@ -321,6 +322,28 @@ class Truncated(Case):
 
     def test_the_sender_of_a_tapped_wire(self) -> None:
         self.truncate(0, lambda end: end.rings[TRANSMIT].buffers, tapped=True)
+
+    def on_huge_pages(self, slot: int, keep: int) -> None:
+        """The victim's memory; a mapping of huge pages can't be mended in pieces of 4 kB."""
+        count = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+        try:
+            before = int(count.read_text())
+            self.addCleanup(count.write_text, str(before))
+            count.write_text(str(before + 4))  # two for the memory, and some that others take meanwhile
+            with FrontEnd(self.path("probe"), huge=True):
+                pass
+        except OSError as error:
+            self.skipTest(f"huge pages: none of 2 MiB can be had: {error}")
+        self.truncate(slot, lambda end: keep, huge=True)
+
+    def test_all_of_it_on_huge_pages(self) -> None:
+        self.on_huge_pages(0, 0)
+
+    def test_receive_buffers_on_huge_pages(self) -> None:
+        self.on_huge_pages(1, frontend.HUGE_PAGE)
+
+    def test_what_is_sent_on_huge_pages(self) -> None:
+        self.on_huge_pages(0, frontend.HUGE_PAGE)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ class Paths(HostCase):
     kinds = ()
 
     def setUp(self) -> None:
-        self.descriptors = self.host.descriptors()
-        self.addCleanup(self.check_descriptors)
+        self.watch_descriptors()
         self.addCleanup(self.host.must, "rm 5")
 
     def refused(self, kind: str, path: str, reason: str, mode: str = "0600") -> None:

@@ -124,7 +124,7 @@ void stats_add_vif(struct stats *stats, const json_t *counters)
     set_out(row, counters, "transmitted");
     row->dropped = field_count(counters, "discarded.total");
     row->reasons = describe_reasons(field_get(counters, "discarded"));
-    static const char *const others[] = {"rx_missed", "rx_errors", "notified", "announced", "reconnects"};
+    static const char *const others[] = {"rx_missed", "rx_errors", "notified", "announced", "reconnects", "pauses"};
     for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
         uint64_t count = field_count(counters, others[i]);
         if (count > 0)
