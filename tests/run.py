@@ -179,8 +179,8 @@ def sanitizers() -> None:
 
 
 # Scripts that judge how long something takes, or how much CPU it costs: nothing else runs beside them.
-ALONE = ("test_daemon", "test_durable", "test_offloads", "test_queues", "test_rates", "test_service", "test_upgrade",
-         "test_virtio_user_failures")
+ALONE = ("test_daemon", "test_durable", "test_offloads", "test_queues", "test_rates", "test_service", "test_unit",
+         "test_upgrade", "test_virtio_user_failures")
 # The others wait for most of their time, for guests that boot or for pings; the longest begin.
 LONGEST = ("test_guests", "test_virtio_user", "test_load")
 

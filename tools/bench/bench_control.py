@@ -165,6 +165,9 @@ def measure(daemon: str, generator: str, load: str, cores: tuple[int, int], seco
             connection.close()
         for process in reversed(processes):
             end(process)
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
