@@ -46,6 +46,8 @@ static size_t count_objects(const struct scrape *scrape, enum metrics_source sou
         return scrape->snapshot.tees.count;
     case METRICS_LEG:
         return scrape->snapshot.legs.count;
+    case METRICS_TO:
+        return scrape->snapshot.tos.count;
     case METRICS_VIF:
     case METRICS_QUEUE:
         return scrape->snapshot.vifs.count;

@@ -171,6 +171,16 @@ static void print_wire_drops(text_t *text, family_t *family, snapshot_t *snapsho
                       DROP_REASON_COUNT);
 }
 
+// Appears once frames have been segmented.
+static void print_wire_rare(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
+{
+    const struct metrics_wire *wire = &snapshot->wires.items[at];
+
+    for (int i = 0; i < 2; i++)
+        if (value_at(&wire->directions[i], family->offset) != 0)
+            print(text, family, wire->labels, direction_labels[i], value_at(&wire->directions[i], family->offset));
+}
+
 static void print_leg(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
 {
     const struct metrics_leg *leg = &snapshot->legs.items[at];
@@ -183,6 +193,19 @@ static void print_leg_drops(text_t *text, family_t *family, snapshot_t *snapshot
     const struct metrics_leg *leg = &snapshot->legs.items[at];
 
     print_reasons(text, family, leg->labels, "", drop_labels, leg->frames.dropped, DROP_REASON_COUNT);
+}
+
+static void print_to(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
+{
+    const struct metrics_to *to = &snapshot->tos.items[at];
+
+    print(text, family, to->labels, "", value_at(to, family->offset));
+}
+
+static void print_to_rare(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
+{
+    if (value_at(&snapshot->tos.items[at], family->offset) != 0)
+        print_to(text, family, snapshot, at);
 }
 
 static void print_tee_up(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
@@ -200,6 +223,12 @@ static void print_tap(text_t *text, family_t *family, snapshot_t *snapshot, size
 
     if (tee->mode == TEE_TAP)
         print(text, family, tee->labels, "", value_at(&tee->sum, family->offset));
+}
+
+static void print_tap_rare(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
+{
+    if (value_at(&snapshot->tees.items[at].sum, family->offset) != 0)
+        print_tap(text, family, snapshot, at);
 }
 
 static void print_tap_drops(text_t *text, family_t *family, snapshot_t *snapshot, size_t at)
@@ -264,6 +293,7 @@ static void print_queue(text_t *text, family_t *family, snapshot_t *snapshot, si
 #define FRAMES(member) offsetof(struct metrics_frames, member)
 #define WORKER(member) offsetof(struct worker_count, member)
 #define STAGE(member)  offsetof(struct stage_count, member)
+#define TO(member)     offsetof(struct metrics_to, member)
 #define TEE(member)    offsetof(struct tee_sum, member)
 #define VIF(member)    offsetof(struct vif_count, member)
 #define QUEUE(member)  offsetof(struct queue_count, member)
@@ -308,6 +338,10 @@ const struct metrics_family metrics_families[] = {
      "Bytes of these, without frame check sequence."},
     {P "wire_dropped_frames", METRICS_COUNTER, "", METRICS_WIRE, false, print_wire_drops, 0,
      "Frames that were not delivered, by reason."},
+    {P "wire_segmented_frames", METRICS_COUNTER, "", METRICS_WIRE, false, print_wire_rare, FRAMES(segmented.frames),
+     "Of wire_frames, those that were segmented for their receiver."},
+    {P "wire_segments", METRICS_COUNTER, "", METRICS_WIRE, false, print_wire_rare, FRAMES(segmented.segments),
+     "Segments that these became."},
 
     {P "tee_up", METRICS_GAUGE, "", METRICS_TEE, false, print_tee_up, 0, "1 if the T is up."},
     {P "tap_offered_frames", METRICS_COUNTER, "", METRICS_TEE, false, print_tap, TEE(tap.offered),
@@ -315,6 +349,10 @@ const struct metrics_family metrics_families[] = {
     {P "tap_copied_frames", METRICS_COUNTER, "", METRICS_TEE, false, print_tap, TEE(tap.copied.frames), "Copies made."},
     {P "tap_copied_bytes", METRICS_COUNTER, "bytes", METRICS_TEE, false, print_tap, TEE(tap.copied.bytes),
      "Bytes of these."},
+    {P "tap_segmented_frames", METRICS_COUNTER, "", METRICS_TEE, false, print_tap_rare, TEE(tap.segmented.frames),
+     "Of tap_copied_frames, those that were segmented for the monitor."},
+    {P "tap_segments", METRICS_COUNTER, "", METRICS_TEE, false, print_tap_rare, TEE(tap.segmented.segments),
+     "Segments that these became."},
     {P "tap_dropped_frames", METRICS_COUNTER, "", METRICS_TEE, false, print_tap_drops, 0,
      "Copies not made, by reason."},
     {P "bump_into_frames", METRICS_COUNTER, "", METRICS_TEE, false, print_bump, TEE(into.frames),
@@ -335,6 +373,13 @@ const struct metrics_family metrics_families[] = {
     {P "leg_bytes", METRICS_COUNTER, "bytes", METRICS_LEG, true, print_leg, FRAMES(delivered_bytes), "Bytes of these."},
     {P "leg_dropped_frames", METRICS_COUNTER, "", METRICS_LEG, true, print_leg_drops, 0,
      "Frames that the leg did not deliver, by reason."},
+    {P "leg_to_frames", METRICS_COUNTER, "", METRICS_TO, true, print_to, TO(delivered.frames),
+     "As leg_frames, by the place that they went to."},
+    {P "leg_to_bytes", METRICS_COUNTER, "bytes", METRICS_TO, true, print_to, TO(delivered.bytes), "Bytes of these."},
+    {P "leg_to_segmented_frames", METRICS_COUNTER, "", METRICS_TO, true, print_to_rare, TO(segmented.frames),
+     "Of leg_to_frames, those that were segmented."},
+    {P "leg_to_segments", METRICS_COUNTER, "", METRICS_TO, true, print_to_rare, TO(segmented.segments),
+     "Segments that these became."},
 
     {P "vif_up", METRICS_GAUGE, "", METRICS_VIF, false, print_vif_up, 0, "1 if the vif's link is up."},
     {P "vif_received_frames", METRICS_COUNTER, "", METRICS_VIF, false, print_vif, VIF(received.frames),

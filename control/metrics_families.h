@@ -16,6 +16,7 @@ enum metrics_source {
     METRICS_WIRE,
     METRICS_TEE,
     METRICS_LEG,
+    METRICS_TO,
     METRICS_VIF,
     METRICS_QUEUE
 };

@@ -57,9 +57,31 @@ static void add_leg(struct metrics_frames *frames, const struct leg_total *leg)
     {
         frames->delivered += to->shown.frames;
         frames->delivered_bytes += to->shown.bytes;
+        frames->segmented.frames += to->segmented.frames;
+        frames->segmented.segments += to->segmented.segments;
     }
     for (size_t i = 0; i < DROP_REASON_COUNT; i++)
         frames->dropped[i] += leg->shown.dropped[i];
+}
+
+// The places that a leg delivers to; labels: the leg's.
+static int add_places(struct metrics_snapshot *snapshot, const struct leg_total *leg, const char *labels)
+{
+    const struct to_total *to;
+
+    TAILQ_FOREACH(to, &leg->to, entry)
+    {
+        struct metrics_to *shown = ADD(&snapshot->tos);
+
+        if (shown == NULL)
+            return -ENOMEM;
+        shown->delivered = to->shown;
+        shown->segmented = to->segmented;
+        shown->labels = format_labels("%s,to=\"%s\"", labels, to->key);
+        if (shown->labels == NULL)
+            return -ENOMEM;
+    }
+    return 0;
 }
 
 static int add_legs(struct metrics_snapshot *snapshot, struct metrics_wire *entry, const struct wire *wire,
@@ -81,7 +103,7 @@ static int add_legs(struct metrics_snapshot *snapshot, struct metrics_wire *entr
         shown->labels =
             format_labels("network=\"%s\",wire=\"%s\",uid=\"%s\",direction=\"%s\",from=\"%s\"", wire->object.network,
                           wire->object.name, wire->object.uid, direction_names[leg->direction], leg->key);
-        if (shown->labels == NULL)
+        if (shown->labels == NULL || add_places(snapshot, leg, shown->labels) != 0)
             return -ENOMEM;
     }
     return 0;
@@ -162,5 +184,6 @@ void metrics_snapshot_free(struct metrics_snapshot *snapshot)
     FREE(&snapshot->wires);
     FREE(&snapshot->tees);
     FREE(&snapshot->legs);
+    FREE(&snapshot->tos);
     FREE(&snapshot->vifs);
 }

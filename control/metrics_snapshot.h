@@ -12,6 +12,7 @@
 struct metrics_frames {
     uint64_t received, received_bytes, delivered, delivered_bytes;
     uint64_t dropped[DROP_REASON_COUNT];
+    struct segment_count segmented; // of the delivered ones
 };
 
 struct metrics_wire {
@@ -33,6 +34,13 @@ struct metrics_leg {
     struct metrics_frames frames;
 };
 
+// Where a leg's frames went. Only with detail.
+struct metrics_to {
+    char *labels; // owned: as a leg's, and to="…"
+    struct frame_count delivered;
+    struct segment_count segmented;
+};
+
 struct metrics_vif {
     char *labels; // owned: vif="…",uid="…"
     vif_slot slot;
@@ -51,6 +59,7 @@ struct metrics_snapshot {
     METRICS_LIST(metrics_wire) wires;
     METRICS_LIST(metrics_tee) tees;
     METRICS_LIST(metrics_leg) legs;
+    METRICS_LIST(metrics_to) tos;
     METRICS_LIST(metrics_vif) vifs;
 };
 

@@ -99,6 +99,7 @@ static void add_reasons(struct telemetry_reply *reply, const char *prefix, const
 
 #define KEY(symbol, key, help) key,
 static const char *const drop_keys[] = {DROP_REASONS(KEY)};
+static const char *const tap_drop_keys[] = {TAP_DROP_REASONS(KEY)};
 static const char *const discard_keys[] = {VIF_DISCARD_REASONS(KEY)};
 static const char *const stage_keys[] = {WORKER_STAGES(KEY)};
 
@@ -145,6 +146,19 @@ static int list_vifs(const char *parameters, struct telemetry_reply *reply)
     return list(OBJECT_VIF, parameters, reply);
 }
 
+// Only where frames were segmented.
+static void add_segmented(struct telemetry_reply *reply, const char *prefix, const struct segment_count *count)
+{
+    char name[TELEMETRY_NAME_SIZE];
+
+    if (count->segments == 0)
+        return;
+    snprintf(name, sizeof(name), "%ssegmented_frames", prefix);
+    add_number(reply, name, count->frames);
+    snprintf(name, sizeof(name), "%ssegments", prefix);
+    add_number(reply, name, count->segments);
+}
+
 static void add_direction(struct telemetry_reply *reply, const char *direction, const struct metrics_frames *frames)
 {
     char name[TELEMETRY_NAME_SIZE];
@@ -157,6 +171,8 @@ static void add_direction(struct telemetry_reply *reply, const char *direction, 
     add_number(reply, name, frames->delivered);
     snprintf(name, sizeof(name), "%s_bytes", direction);
     add_number(reply, name, frames->delivered_bytes);
+    snprintf(name, sizeof(name), "%s_", direction);
+    add_segmented(reply, name, &frames->segmented);
     snprintf(name, sizeof(name), "%s_dropped_", direction);
     add_reasons(reply, name, drop_keys, frames->dropped, DROP_REASON_COUNT);
 }
@@ -177,6 +193,70 @@ static int show_wire(const char *parameters, struct telemetry_reply *reply)
         add_number(reply, "up", shown->up);
         add_direction(reply, "a_to_b", &shown->directions[LEG_A_TO_B]);
         add_direction(reply, "b_to_a", &shown->directions[LEG_B_TO_A]);
+    }
+    metrics_snapshot_free(&snapshot);
+    return error;
+}
+
+static int list_tees(const char *parameters, struct telemetry_reply *reply)
+{
+    char network[LIMIT_NAME_LEN + 1], name[LIMIT_NAME_LEN + 1];
+    const struct wire *wire = split(parameters, network, name) ? model_find_wire(control.model, network, name) : NULL;
+
+    if (wire == NULL)
+        return -ENOENT;
+    reply->is_list = true;
+    for (size_t i = 0; i < wire->tee_count; i++)
+        add_text(reply, "", wire->tees[i].object.name);
+    return 0;
+}
+
+static void add_tee(struct telemetry_reply *reply, const struct tee *tee, const struct metrics_tee *shown)
+{
+    add_text(reply, "name", tee->object.name);
+    add_text(reply, "uid", tee->object.uid);
+    add_text(reply, "mode", tee_mode_names[shown->mode]);
+    add_number(reply, "up", shown->up);
+    if (shown->mode == TEE_TAP) {
+        add_number(reply, "offered", shown->sum.tap.offered);
+        add_number(reply, "copied_frames", shown->sum.tap.copied.frames);
+        add_number(reply, "copied_bytes", shown->sum.tap.copied.bytes);
+        add_segmented(reply, "", &shown->sum.tap.segmented);
+        add_reasons(reply, "dropped_", tap_drop_keys, shown->sum.tap.dropped, TAP_DROP_REASON_COUNT);
+    }
+    if (shown->mode == TEE_BUMP) {
+        add_number(reply, "into_frames", shown->sum.into.frames);
+        add_number(reply, "into_bytes", shown->sum.into.bytes);
+        add_number(reply, "out_frames", shown->sum.out.frames);
+        add_number(reply, "out_bytes", shown->sum.out.bytes);
+        add_number(reply, "late", shown->sum.late);
+    }
+}
+
+// Parameters: NETWORK/WIRE/TEE.
+static int show_tee(const char *parameters, struct telemetry_reply *reply)
+{
+    char network[LIMIT_NAME_LEN + 1], name[LIMIT_NAME_LEN + 1], path[2 * LIMIT_NAME_LEN + 2];
+    const char *last = strrchr(parameters, '/');
+    struct metrics_snapshot snapshot = {0};
+    const struct wire *wire;
+    int error;
+
+    if (last == NULL || (size_t)(last - parameters) >= sizeof(path))
+        return -ENOENT;
+    strlcpy(path, parameters, (size_t)(last - parameters) + 1);
+    wire = split(path, network, name) ? model_find_wire(control.model, network, name) : NULL;
+    if (wire == NULL)
+        return -ENOENT;
+    error = metrics_snapshot_wire(&snapshot, wire);
+    if (error == 0)
+        error = -ENOENT;
+    // The snapshot has the Ts in the wire's order; without memory it may have fewer.
+    for (size_t i = 0; i < wire->tee_count && i < snapshot.tees.count && error == -ENOENT; i++) {
+        if (strcmp(wire->tees[i].object.name, last + 1) == 0) {
+            add_tee(reply, &wire->tees[i], &snapshot.tees.items[i]);
+            error = 0;
+        }
     }
     metrics_snapshot_free(&snapshot);
     return error;
@@ -276,6 +356,8 @@ static void answer_all(void *arg)
     }
 COMMAND(list_wires)
 COMMAND(show_wire)
+COMMAND(list_tees)
+COMMAND(show_tee)
 COMMAND(list_vifs)
 COMMAND(show_vif)
 COMMAND(list_workers)
@@ -290,6 +372,8 @@ int telemetry_start(void)
         {"/patchbay/wires", "Names of wires, at most 100. Parameters: NETWORK/WIRE after which to begin",
          ask_list_wires},
         {"/patchbay/wire", "Counters of a wire. Parameters: NETWORK/WIRE", ask_show_wire},
+        {"/patchbay/tees", "Names of a wire's Ts, in its order. Parameters: NETWORK/WIRE", ask_list_tees},
+        {"/patchbay/tee", "Counters of a T. Parameters: NETWORK/WIRE/TEE", ask_show_tee},
         {"/patchbay/vifs", "Names of vifs, at most 100. Parameters: VIF after which to begin", ask_list_vifs},
         {"/patchbay/vif", "Counters of a vif. Parameters: VIF", ask_show_vif},
         {"/patchbay/workers", "Numbers of the workers. Takes no parameters", ask_list_workers},

@@ -46,7 +46,9 @@ class Telemetry(Case):
         self.assertEqual(self.ask("/patchbay/vif,v7")["uid"], daemon.vif_stats("v7")["uid"])
         self.assertEqual(self.ask("/patchbay/workers"), ["0"])
         self.assertGreater(self.ask("/patchbay/worker,0")["cycles"], 0)
-        for wrong in ("/patchbay/wire", "/patchbay/wire,x", "/patchbay/wire,default/x", "/patchbay/vif,x",
+        self.assertEqual(self.ask("/patchbay/tees,default/w-007"), [])
+        for wrong in ("/patchbay/tees", "/patchbay/tees,default/x", "/patchbay/tee", "/patchbay/tee,default/w-007",
+                      "/patchbay/tee,default/w-007/x", "/patchbay/wire", "/patchbay/wire,x", "/patchbay/wire,default/x", "/patchbay/vif,x",
                       "/patchbay/worker,7", "/patchbay/worker,x", "/patchbay/wires,x"):
             self.assertIsNone(self.ask(wrong), wrong)
         self.assertIn("/patchbay/wire", self.ask("/"))
