@@ -8,8 +8,8 @@
 #include "metrics_snapshot.h"
 #include "metrics_text.h"
 
-// Families of one source stand together; METRICS_WIRE before TEE and LEG, VIF before QUEUE, since they are read with
-// them.
+// Families of one source stand together; METRICS_WIRE before TEE, LEG and TO, VIF before QUEUE, since they are read
+// with them.
 enum metrics_source {
     METRICS_HOST,
     METRICS_WORKER,
