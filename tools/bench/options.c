@@ -12,42 +12,6 @@
 
 #include "traffic.h"
 
-static const char usage[] =
-    "usage: patchbay-traffic rate  --port … --stream A>B [options]\n"
-    "       patchbay-traffic check --port … --stream A>B[,C…] [options]\n"
-    "\n"
-    "Ports (repeat; virtio-user drivers of a vhost-user socket, or any DPDK device):\n"
-    "  --port NAME=SOCKETPATH[,server][,queue_size=256][,mrg=0|1][,in_order=0|1][,packed=0|1]\n"
-    "                        [,vectorized=0|1][,buf=BYTES][,segs=1..8][,queues=1..16]\n"
-    "                        queues: check only; the port's streams send on them in turn\n"
-    "  --port NAME=dev:DEVARGS      for example dev:net_tap0,iface=tap7\n"
-    "  --stream A>B[,C…]            frames go in at A and must come out at B (or at one of B, C, …); repeat.\n"
-    "                               rate: 'A>' only sends\n"
-    "  --monitor NAME               a port that receives copies; repeat\n"
-    "  --reflect IN:OUT             act as an appliance between two ports, both ways, in order, without loss\n"
-    "  --size N|imix|random[:MAX]   bytes with frame check sequence, 64…9216 (64 is 60 bytes sent); random:\n"
-    "                               60…MAX bytes sent, MAX 9212 by default, check only. Default 64\n"
-    "  --core CPU                   CPU of the one worker (default: the last of the affinity mask)\n"
-    "  --burst N                    frames a burst, 8…64 (default 64)\n"
-    "  --huge auto|on|off           huge pages (default auto: when enough are free)\n"
-    "  --wait SECONDS               for sockets and links to come up (default 10)\n"
-    "rate: sends as fast as it is taken, prints one JSON object a window\n"
-    "  --touch                      write the whole payload before sending, read it when received\n"
-    "  --driver ring|virtio-user    of sockets: our own on bare rings (default), or DPDK's, which is slower\n"
-    "  --pool N                     buffers of each port and direction, used in turn (default 2048): what the device\n"
-    "                               copies from and to has this working set\n"
-    "  --warmup SECONDS (1)  --seconds SECONDS of a window (1)  --windows N (1)\n"
-    "check: numbered frames, nothing dropped on the sending side, prints one JSON object at the end\n"
-    "  --count N                    frames a stream (default 1000000; with --duration its upper bound)\n"
-    "  --duration SECONDS           send for so long, or until SIGINT or SIGTERM\n"
-    "  --rate PPS                   limit for each stream\n"
-    "  --settle SECONDS (2)         all is sent: give up after so long without a frame\n"
-    "  --stall SECONDS (30)         still sending: give up after so long without a frame\n"
-    "  --expect lossless            exit 1 when anything was lost, doubled, reordered, changed or misdelivered\n"
-    "  --allow-foreign              with it: other frames than ours may arrive\n"
-    "  --progress                   a JSON line on stderr each second (SIGUSR1: one at once)\n"
-    "Exit: 0 done, 1 the check failed, 2 usage, 3 set-up failed (no link, no memory, no such device).\n";
-
 enum {
     OPT_PORT = 256,
     OPT_STREAM,
@@ -338,6 +302,12 @@ static int check_roles(const struct config *config)
             warnx("port %s: queues= is for checked streams alone", config->ports[i].name);
             return EXIT_USAGE;
         }
+        // A driver takes buffers back when its ring is nearly full: with fewer it would wait for ever.
+        if (config->mode == TRAFFIC_RATE && config->ports[i].queue_size > config->pool) {
+            warnx("port %s: queue_size %u needs as many buffers: give --pool %u or more", config->ports[i].name,
+                  config->ports[i].queue_size, config->ports[i].queue_size);
+            return EXIT_USAGE;
+        }
     }
     for (unsigned i = 0; i < config->stream_count; i++) {
         const struct stream_spec *stream = &config->streams[i];
@@ -457,7 +427,7 @@ static int parse_option(struct config *config, int option, char *text)
         config->progress = true;
         return 0;
     case OPT_HELP:
-        fputs(usage, stdout);
+        fputs(options_usage, stdout);
         return -1;
     default:
         // getopt_long has said what is wrong.
@@ -488,7 +458,7 @@ int options_parse(struct config *config, int argc, char **argv)
         config->mode = TRAFFIC_CHECK;
     } else {
         bool help = argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-        fputs(usage, help ? stdout : stderr);
+        fputs(options_usage, help ? stdout : stderr);
         return help ? -1 : EXIT_USAGE;
     }
     optind = 2;

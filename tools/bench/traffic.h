@@ -158,6 +158,8 @@ static inline uint64_t counter_read(const uint64_t *counter)
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+extern const char options_usage[]; // for --help
+
 // options.c: fills `config` from the command line. Returns 0; or EXIT_USAGE after saying what is wrong; or -1 when
 // help was printed and nothing is left to do.
 int options_parse(struct config *config, int argc, char **argv);
