@@ -81,36 +81,6 @@ static inline void virtqueue_packed_prefetch(const struct virtqueue *vq, uint32_
         rte_prefetch0(&vq->ring[virtqueue_packed_index(vq, ahead)]);
 }
 
-// What is used up in one call. The ring is written when it is published and not
-// before, so that a crash finds it half written as seldom as can be.
-struct virtqueue_packed_batch {
-    uint32_t count; // entries of used
-    uint32_t descs; // of the ring, used up so far; at most size
-    // As many as a call can come to: a burst of plain ones, and those of a call's
-    // and one more frame's bounded walks.
-    struct {
-        uint32_t len; // bytes written to the chain
-        uint16_t id;
-        uint16_t chain_len; // descriptors of the ring
-    } used[LIMIT_BURST_FRAMES + LIMIT_BURST_DESCRIPTORS + LIMIT_FRAME_SEGMENTS];
-};
-
-static inline void virtqueue_packed_begin(struct virtqueue_packed_batch *batch)
-{
-    batch->count = batch->descs = 0;
-}
-
-// Uses a chain of chain_len descriptors up, len bytes having been written to
-// it: the next in the ring's order.
-static inline void virtqueue_packed_use(struct virtqueue_packed_batch *batch, uint16_t id, uint32_t len,
-                                        uint32_t chain_len)
-{
-    batch->used[batch->count].len = len;
-    batch->used[batch->count].id = id;
-    batch->used[batch->count++].chain_len = (uint16_t)chain_len;
-    batch->descs += chain_len;
-}
-
 // A used descriptor's length, id and flags. Without WRITE a driver needn't look
 // at len (virtio 1.2, 2.8.4).
 static inline uint64_t virtqueue_packed_used_word(uint16_t id, uint32_t len, bool wrap)
@@ -119,35 +89,79 @@ static inline uint64_t virtqueue_packed_used_word(uint16_t id, uint32_t len, boo
            (uint64_t)id << 32 | len;
 }
 
-// Writes and publishes a batch that isn't empty. The driver reads used
-// descriptors in ring order, so all are hidden behind the first as long as that
-// isn't written. The release keeps the others, and the frame bytes they all
-// stand for, before the first one's flags in the driver's eyes.
-static inline void virtqueue_packed_publish(struct virtqueue *vq, const struct virtqueue_packed_batch *batch)
-{
-    uint64_t first = virtqueue_packed_used_word(batch->used[0].id, batch->used[0].len, vq->wrap);
-    uint32_t index = vq->next + batch->used[0].chain_len;
-    bool wrap = vq->wrap;
+// A chain that is used up: its used descriptor's word without a wrap counter,
+// and in the flags above WRITE, which a used descriptor has no use for, how many
+// of the ring's descriptors it takes. One word, so that it is one store.
+enum { VIRTQUEUE_PACKED_USED_CHAIN = 48 + 2 };
+_Static_assert(VRING_DESC_F_WRITE == 2 && VIRTQUEUE_PACKED_CHAIN < 1 << (64 - VIRTQUEUE_PACKED_USED_CHAIN),
+               "a chain's length stands above its flags");
 
-    for (uint32_t i = 1; i < batch->count; i++) {
-        if (unlikely(index >= vq->size)) {
-            index -= vq->size;
-            wrap = !wrap;
+static inline uint64_t virtqueue_packed_used(uint16_t id, uint32_t len, uint32_t chain_len)
+{
+    return virtqueue_packed_used_word(id, len, false) | (uint64_t)chain_len << VIRTQUEUE_PACKED_USED_CHAIN;
+}
+
+// What is used up in one call. The ring is written when it is published and not
+// before, so that a crash finds it half written as seldom as can be. How many
+// there are is the caller's to know.
+struct virtqueue_packed_batch {
+    uint32_t longer; // descriptors that they take, beyond one each
+    // As many as a call can come to: a burst of plain ones, and those of a call's
+    // and one more frame's bounded walks.
+    uint64_t used[LIMIT_BURST_FRAMES + LIMIT_BURST_DESCRIPTORS + LIMIT_FRAME_SEGMENTS];
+};
+
+static inline void virtqueue_packed_begin(struct virtqueue_packed_batch *batch)
+{
+    batch->longer = 0;
+}
+
+// Uses a chain of chain_len descriptors up, len bytes having been written to
+// it: the next in the ring's order, after `count` others.
+static inline void virtqueue_packed_use(struct virtqueue_packed_batch *batch, uint32_t count, uint16_t id, uint32_t len,
+                                        uint32_t chain_len)
+{
+    batch->used[count] = virtqueue_packed_used(id, len, chain_len);
+    batch->longer += chain_len - 1;
+}
+
+// Writes and publishes `count` used descriptors, at least one: those of a batch,
+// or, where that is NULL (at compile time), of frames, to which nothing was
+// written. The driver reads used descriptors in ring order, so all are hidden
+// behind the first as long as that isn't written. The release keeps the others,
+// and the frame bytes they all stand for, before the first one's flags in the
+// driver's eyes.
+__attribute__((always_inline)) static inline void virtqueue_packed_publish(struct virtqueue *vq, const uint64_t *batch,
+                                                                           const struct frame *frames, uint32_t count)
+{
+    const uint64_t content = (UINT64_C(1) << VIRTQUEUE_PACKED_USED_CHAIN) - 1;
+    const uint32_t size = vq->size;
+    struct vring_packed_desc *ring = vq->ring;
+    uint64_t marks = vq->wrap ? VIRTQUEUE_PACKED_BOTH : 0, first = 0;
+    uint32_t index = vq->next, descs = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t used = batch != NULL ? batch[i] : virtqueue_packed_used(frames[i].id, 0, frames[i].chain_len);
+        uint32_t chain_len = (uint32_t)(used >> VIRTQUEUE_PACKED_USED_CHAIN);
+
+        used = (used & content) | marks;
+        if (i == 0)
+            first = used;
+        else
+            __atomic_store_n((uint64_t *)(void *)&ring[index].len, used, __ATOMIC_RELAXED);
+        descs += chain_len;
+        index += chain_len;
+        if (unlikely(index >= size)) {
+            index -= size;
+            marks ^= VIRTQUEUE_PACKED_BOTH;
         }
-        __atomic_store_n((uint64_t *)(void *)&vq->ring[index].len,
-                         virtqueue_packed_used_word(batch->used[i].id, batch->used[i].len, wrap), __ATOMIC_RELAXED);
-        index += batch->used[i].chain_len;
     }
-    if (index >= vq->size) {
-        index -= vq->size;
-        wrap = !wrap;
-    }
-    __atomic_store_n((uint64_t *)(void *)&vq->ring[vq->next].len, first, __ATOMIC_RELEASE);
+    __atomic_store_n((uint64_t *)(void *)&ring[vq->next].len, first, __ATOMIC_RELEASE);
     if (unlikely(vq->log != NULL))
-        virtqueue_log_ring(vq, vq->next, batch->descs);
+        virtqueue_log_ring(vq, vq->next, descs);
     vq->next = (uint16_t)index;
-    vq->wrap = wrap;
-    vq->unsignalled += batch->descs;
+    vq->wrap = marks != 0;
+    vq->unsignalled += descs;
 }
 
 // A walk over a chain (virtio 1.2, 2.8.6 and 2.8.8).

@@ -9,7 +9,7 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
 {
     struct virtqueue_packed_batch given_back;
     const uint8_t *headers[LIMIT_BURST_FRAMES]; // of frames whose header isn't checked yet
-    uint32_t ahead = 0, bytes = 0, walked = 0;
+    uint32_t ahead = 0, bytes = 0, walked = 0, given_back_count = 0;
 
     virtqueue_view_begin(burst);
     virtqueue_packed_begin(&given_back);
@@ -65,7 +65,8 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
         if (view == VIEW_NO_ROOM)
             view = VIEW_BAD; // not even alone: more pieces than any frame has
         counter_add_relaxed(&discarded[view - 1], 1);
-        virtqueue_packed_use(&given_back, virtqueue_packed_id(chain.chain.word), 0, chain.chain.len);
+        virtqueue_packed_use(&given_back, given_back_count++, virtqueue_packed_id(chain.chain.word), 0,
+                             chain.chain.len);
         ahead += chain.chain.len;
     }
     if (unlikely(vq->offloads != 0)) {
@@ -73,10 +74,10 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
         uint16_t bad = offload_receive(burst, headers, vq->offloads, discarded, ids);
 
         for (uint16_t i = 0; i < bad; i++) // of one descriptor each, since their headers are in one piece
-            virtqueue_packed_use(&given_back, ids[i], 0, 1);
+            virtqueue_packed_use(&given_back, given_back_count++, ids[i], 0, 1);
     }
-    if (unlikely(given_back.count > 0)) {
-        virtqueue_packed_publish(vq, &given_back);
+    if (unlikely(given_back_count > 0)) {
+        virtqueue_packed_publish(vq, given_back.used, NULL, given_back_count);
         virtqueue_packed_notify(vq);
     }
     return burst->count;
@@ -84,13 +85,8 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
 
 void virtqueue_packed_complete(struct virtqueue *vq, const struct burst *burst, uint16_t taken)
 {
-    struct virtqueue_packed_batch batch;
-
     if (taken == 0)
         return;
-    virtqueue_packed_begin(&batch);
-    for (uint16_t i = 0; i < taken; i++)
-        virtqueue_packed_use(&batch, burst->frames[i].id, 0, burst->frames[i].chain_len);
-    virtqueue_packed_publish(vq, &batch);
+    virtqueue_packed_publish(vq, NULL, burst->frames, taken);
     virtqueue_packed_notify(vq);
 }

@@ -38,7 +38,7 @@ static enum transmit_stop chain_begin(const struct placement *placement, const s
     if (at >= target->room)
         return TRANSMIT_FULL;
     if (vq->packed) {
-        uint32_t ahead = target->batch.descs + placement->descs;
+        uint32_t ahead = target->taken + target->batch.longer + placement->descs;
 
         return virtqueue_packed_chain_begin(vq, &chain->chain, ahead, desc) ? TRANSMIT_ALL : TRANSMIT_FULL;
     }

@@ -130,7 +130,7 @@ static inline void target_open(struct target *target, bool packed, struct virtqu
 static inline void target_use(struct target *target, bool packed, uint16_t id, uint32_t len, uint32_t chain_len)
 {
     if (packed)
-        virtqueue_packed_use(&target->batch, id, len, chain_len);
+        virtqueue_packed_use(&target->batch, target->taken, id, len, chain_len);
     else
         virtqueue_split_use(target->vq, target->taken, id, len);
     target->taken++;
@@ -142,7 +142,7 @@ static inline void target_close(struct target *target, bool packed)
     if (target->taken == 0)
         return;
     if (packed) {
-        virtqueue_packed_publish(target->vq, &target->batch);
+        virtqueue_packed_publish(target->vq, target->batch.used, NULL, target->taken);
     } else {
         target->vq->last_avail += target->taken;
         virtqueue_split_publish(target->vq, target->taken);
