@@ -443,7 +443,7 @@ void driver_check_views(const struct driver *driver, const struct burst *burst)
         uint32_t sum = frame->data_len;
 
         assert_true(frame->segment_count >= 1);
-        assert_in_range(frame->len, LIMIT_FRAME_MIN, LIMIT_FRAME_MAX);
+        assert_in_range(frame->len, LIMIT_FRAME_MIN, driver->options.offloads ? LIMIT_FRAME_GSO_MAX : LIMIT_FRAME_MAX);
         assert_null(frame->mbuf);
         check_view(driver, frame->data, frame->data_len);
         for (uint16_t j = 0; j + 1 < frame->segment_count; j++) {

@@ -126,10 +126,17 @@ static int64_t chain_takes(const struct model_chain *chain, uint32_t want)
     return chain->bad_at < chain->piece_count || sound == 0 ? -1 : (int64_t)sound;
 }
 
-enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t len)
+static void write_le(uint8_t *to, uint16_t value)
+{
+    to[0] = (uint8_t)value;
+    to[1] = (uint8_t)(value >> 8);
+}
+
+enum transmit_stop model_put_offload(struct model *model, const uint8_t *bytes, uint32_t len,
+                                     const struct frame_offload *offload)
 {
     const struct virtqueue *vq = &model->driver->vq;
-    uint8_t image[12 + LIMIT_FRAME_MAX + 16] = {0};
+    static uint8_t image[12 + LIMIT_FRAME_GSO_MAX + 16];
     uint32_t want = vq->hdr_len + len, have = 0, count = 0, descs = 0;
 
     // Bad chains before the frame go back empty.
@@ -155,10 +162,17 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
         if (have < want && !vq->mergeable)
             return TRANSMIT_TOO_BIG;
     }
-    if (vq->hdr_len == 12) {
-        image[10] = (uint8_t)count;
-        image[11] = (uint8_t)(count >> 8);
+    memset(image, 0, 12);
+    if (offload != NULL) { // virtio 1.2, 5.1.6
+        image[0] = offload->flags;
+        image[1] = offload->gso_type;
+        write_le(image + 2, offload->hdr_len);
+        write_le(image + 4, offload->gso_size);
+        write_le(image + 6, offload->csum_start);
+        write_le(image + 8, offload->csum_offset);
     }
+    if (vq->hdr_len == 12)
+        write_le(image + 10, (uint16_t)count);
     memcpy(image + vq->hdr_len, bytes, len);
     for (have = 0; count > 0; count--) {
         const struct model_chain *chain = chain_at(model, model->first);
@@ -169,6 +183,11 @@ enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t
         use_first(model, takes);
     }
     return TRANSMIT_ALL;
+}
+
+enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t len)
+{
+    return model_put_offload(model, bytes, len, NULL);
 }
 
 void burst_clear(struct burst *burst)

@@ -44,6 +44,9 @@ uint64_t model_posted_bytes(const struct model *model);
 
 // What one frame of len bytes should do; the shadow is changed accordingly.
 enum transmit_stop model_put(struct model *model, const uint8_t *bytes, uint32_t len);
+// The same of a frame with offloads, which the receiver takes; NULL: none.
+enum transmit_stop model_put_offload(struct model *model, const uint8_t *bytes, uint32_t len,
+                                     const struct frame_offload *offload);
 
 // An empty burst, with rubbish where nothing should be read.
 void burst_clear(struct burst *burst);

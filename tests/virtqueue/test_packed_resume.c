@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// What a packed ring says of where its device stands: a batch is visible whole or
+// not at all, and after a restart, when nobody says it, the ring itself does.
+
+#include "dataplane/virtqueue_packed_resume.h"
+#include "model.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static _Atomic uint64_t discarded[VIF_DISCARD_REASON_COUNT];
+static struct burst burst;
+
+static void open_ring(struct driver *driver, struct driver_options options)
+{
+    options.ring = RING_PACKED;
+    memset(discarded, 0, sizeof(discarded));
+    driver_open(driver, &options);
+}
+
+// ---- visibility ----
+
+// The driver's thread: as soon as the first frame of a batch is there, all are.
+struct reader {
+    struct driver driver;
+    _Atomic uint32_t posted; // batches
+    _Atomic uint32_t read;
+    _Atomic bool failed;
+};
+
+enum { BATCH = 16, BATCHES = 30000 };
+
+static void *read_batches(void *argument)
+{
+    struct reader *reader = argument;
+    struct driver *driver = &reader->driver;
+    uint16_t id;
+    uint32_t len;
+
+    for (uint32_t batch = 0; batch < BATCHES; batch++) {
+        for (unsigned i = 0; i < BATCH; i++)
+            driver_add_one(driver, DRIVER_BUFFERS_AT + i * 128, 100, VRING_DESC_F_WRITE);
+        driver_publish(driver);
+        atomic_store_explicit(&reader->posted, batch + 1, memory_order_release);
+        while (!driver_take(driver, &id, &len) && !atomic_load_explicit(&reader->failed, memory_order_relaxed))
+            ;
+        for (unsigned i = 1; i < BATCH; i++) {
+            if (!driver_take(driver, &id, &len) || len != 72) {
+                atomic_store(&reader->failed, true);
+                return NULL;
+            }
+        }
+        // The bytes came before the flags.
+        for (unsigned i = 0; i < BATCH; i++) {
+            if (*driver_at(driver, DRIVER_BUFFERS_AT + i * 128 + 12) != (uint8_t)(batch + 1))
+                atomic_store(&reader->failed, true);
+        }
+    }
+    return NULL;
+}
+
+static void test_batch_is_whole(void **state)
+{
+    static struct reader reader;
+    static uint8_t bytes[BATCH][60];
+    enum transmit_stop stop;
+    pthread_t thread;
+
+    (void)state;
+    memset(&reader, 0, sizeof(reader));
+    open_ring(&reader.driver, (struct driver_options){.size = 37});
+    assert_int_equal(0, pthread_create(&thread, NULL, read_batches, &reader));
+    for (uint32_t batch = 0; batch < BATCHES && !atomic_load(&reader.failed); batch++) {
+        uint32_t spins = 0;
+
+        while (atomic_load_explicit(&reader.posted, memory_order_acquire) <= batch && !atomic_load(&reader.failed))
+            if (++spins % 4096 == 0)
+                sched_yield();
+        burst_clear(&burst);
+        for (unsigned i = 0; i < BATCH; i++)
+            burst_add(&burst, bytes[i], 60, 1);
+        for (unsigned i = 0; i < BATCH; i++)
+            memset(bytes[i], (uint8_t)(batch + 1), 60);
+        if (virtqueue_packed_transmit(&reader.driver.vq, &burst, 0, BATCH, &stop) != BATCH)
+            atomic_store(&reader.failed, true);
+    }
+    pthread_join(thread, NULL);
+    assert_false(reader.failed);
+    driver_close(&reader.driver);
+}
+
+// ---- where a ring stands ----
+
+// After any history without chains the ring itself tells, whatever the front end says.
+static void test_resume(void **state)
+{
+    static const uint16_t sizes[] = {1, 2, 3, 8, 33, 64};
+    struct dice dice;
+    unsigned checked = 0;
+
+    (void)state;
+    dice_open(&dice, "resume");
+    for (unsigned run = 0; run < 300; run++) {
+        uint16_t size = sizes[dice_below(&dice, 6)];
+        struct driver driver;
+
+        open_ring(&driver, (struct driver_options){.size = size});
+        for (unsigned round = 0; round < 60; round++) {
+            struct virtqueue found = driver.vq;
+            uint16_t base = 0x8000, count, id;
+            uint32_t len;
+
+            for (unsigned some = dice_below(&dice, size + 1u); some > 0 && driver.free_count > 0; some--)
+                driver_add_one(&driver, DRIVER_BUFFERS_AT, 72, 0);
+            driver_publish(&driver);
+            count = virtqueue_packed_receive(&driver.vq, &burst, discarded);
+            virtqueue_packed_complete(&driver.vq, &burst, (uint16_t)dice_below(&dice, count + 1u));
+            for (unsigned some = dice_below(&dice, size + 1u); some > 0 && driver_take(&driver, &id, &len); some--)
+                ;
+            driver_shadow_sync(&driver);
+            if (round % 3 == 1)
+                base = (uint16_t)(dice_below(&dice, size) | dice_below(&dice, 2) << 15);
+            if (round % 3 == 2)
+                base = (uint16_t)(driver.vq.next | driver.vq.wrap << 15);
+            assert_true(virtqueue_packed_resume(&found, base, false));
+            assert_int_equal(driver.vq.next, found.next);
+            assert_int_equal(driver.vq.wrap, found.wrap);
+            driver_shadow_check(&driver); // looking writes nothing
+            checked++;
+        }
+        driver_close(&driver);
+    }
+    assert_true(checked > 1000);
+}
+
+// A device that died between the first and the last store of a batch: what it had
+// written stays, the first is made up for.
+static void test_resume_half_published(void **state)
+{
+    (void)state;
+    for (uint16_t size = 4; size < 40; size += 5)
+        for (uint16_t start = 0; start < 2 * size; start++)
+            for (unsigned batch = 2; batch < 4; batch++)
+                for (unsigned more = 0; more < 2; more++) {
+                    struct driver driver;
+                    struct virtqueue found;
+                    struct vring_packed_desc first;
+                    uint32_t len, next;
+                    uint16_t id, head;
+
+                    open_ring(&driver, (struct driver_options){
+                                           .size = size, .start = (uint16_t)(start % size | (start / size) << 15)});
+                    next = driver.packed.next;
+                    head = driver_add_one(&driver, DRIVER_BUFFERS_AT, 72, 0);
+                    for (unsigned i = 1; i < batch + more; i++)
+                        driver_add_one(&driver, DRIVER_BUFFERS_AT, 72, 0);
+                    driver_publish(&driver);
+                    first = driver.packed.ring[next];
+                    found = driver.vq;
+                    assert_int_equal(batch + more, virtqueue_packed_receive(&driver.vq, &burst, discarded));
+                    virtqueue_packed_complete(&driver.vq, &burst, (uint16_t)batch);
+                    driver.packed.ring[next] = first;
+                    assert_true(virtqueue_packed_resume(&found, 0x8000, false));
+                    assert_int_equal(driver.vq.next, found.next);
+                    assert_int_equal(driver.vq.wrap, found.wrap);
+                    assert_true(driver_take(&driver, &id, &len));
+                    assert_int_equal(head, id);
+                    for (unsigned i = 1; i < batch; i++)
+                        assert_true(driver_take(&driver, &id, &len));
+                    assert_false(driver_take(&driver, &id, &len));
+                    driver_close(&driver);
+                }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batch_is_whole),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_resume_half_published),
+    };
+
+    return cmocka_run_group_tests_name("virtqueue: packed, resume", tests, NULL, NULL);
+}
