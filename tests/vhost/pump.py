@@ -7,16 +7,26 @@ import mmap
 import os
 import signal
 import struct
-from dataclasses import dataclass
 
 import frontend
-from frontend import GUEST_BASE, RECEIVE, TRANSMIT, FrontEnd
+from frontend import AVAIL, EVENT_DISABLE, GUEST_BASE, RECEIVE, TRANSMIT, USED, WRITE, FrontEnd, PackedRing, Ring
 from support import frame, wait_for
 
-# Split rings without event index: a look at a flag says whether the device wants to be kicked.
+# Rings without event index: a look at a flag says whether the device wants to be kicked.
 FEATURES = frontend.USUAL & ~frontend.EVENT_IDX
+PACKED_FEATURES = FEATURES | frontend.RING_PACKED
 RUN, DRAIN = 1, 2
-TURNS = 100  # how often the process has looked at all of its rings
+TURNS = 100   # how often the process has looked at all of its rings
+OFFERED = 200  # from here on: how many buffers of each ring were made available
+
+
+def describe(ring: Ring, head: int, address: int, size: int, flags: int) -> None:
+    """Changes a buffer that is in the ring, where no pump runs yet. A packed ring's are at the place of their number, and
+    stay available, or not yet so, as they are."""
+    if isinstance(ring, PackedRing):
+        ring.end.write(ring.desc + 16 * head, struct.pack("<QIH", address, size, head))
+    else:
+        ring.set_desc(head, address, size, flags)
 
 
 def prime(end: FrontEnd, size: int = 60) -> None:
@@ -24,20 +34,90 @@ def prime(end: FrontEnd, size: int = 60) -> None:
     ring = end.rings[TRANSMIT]
     for head in range(ring.size):
         end.write(ring.buffer(head), bytes(end.header_size) + frame(head, size))
-        ring.set_desc(head, GUEST_BASE + ring.buffer(head), end.header_size + size, 0)
-        end.write(ring.avail + 4 + 2 * head, struct.pack("<H", head))
+        describe(ring, head, GUEST_BASE + ring.buffer(head), end.header_size + size, 0)
+        if not isinstance(ring, PackedRing):
+            end.write(ring.avail + 4 + 2 * head, struct.pack("<H", head))
     ring.free = []
 
 
-@dataclass
 class Place:
     """A ring as words of 16 bits of its end's memory."""
-    words: memoryview
-    avail: int
-    used: int
-    size: int
-    kick_fd: int
-    sends: bool
+
+    def __init__(self, end: FrontEnd, index: int) -> None:
+        ring = end.rings[index]
+        self.words = memoryview(end.memory).cast("H")
+        self.avail, self.used, self.size = ring.avail // 2, ring.used // 2, ring.size
+        self.kick_fd, self.sends = ring.kick_fd, index == TRANSMIT
+
+    def open(self) -> int:
+        """Returns how many buffers are available."""
+        self.words[self.avail] = frontend.NO_INTERRUPT
+        self.last = self.words[self.used + 1]
+        return (self.words[self.avail + 1] - self.last) & 0xffff
+
+    def take(self) -> int:
+        """How many buffers have been used since it was asked last."""
+        before, self.last = self.last, self.words[self.used + 1]
+        return (self.last - before) & 0xffff
+
+    def offer(self) -> int:
+        """Makes all that were taken available, at first all there are; returns how many."""
+        before = self.words[self.avail + 1]
+        self.words[self.avail + 1] = after = (self.last + self.size) & 0xffff
+        return (after - before) & 0xffff
+
+    def wanted(self) -> bool:
+        """The device asks for a kick."""
+        return not self.words[self.used] & frontend.NO_NOTIFY
+
+
+class PackedPlace(Place):
+    """Buffers are of one descriptor each, and stay where they are: the device gives them back in order."""
+
+    def __init__(self, end: FrontEnd, index: int) -> None:
+        super().__init__(end, index)
+        self.ring = end.rings[index].desc // 2
+        self.flags = 0 if self.sends else WRITE
+        # The device writes another length.
+        self.lengths = [(self.words[at + 4], self.words[at + 5])
+                        for at in range(self.ring, self.ring + 8 * self.size, 8)]
+
+    def open(self) -> int:
+        self.words[self.avail + 1] = EVENT_DISABLE
+        self.next, self.wrap = 0, True           # where the next one becomes used
+        self.again, self.again_wrap = 0, True    # and is made available again
+        if self.sends:
+            return 0
+        self.again_wrap = False  # FrontEnd.post has been once around
+        return self.size
+
+    def take(self) -> int:
+        words, count = self.words, 0
+        while count < self.size:
+            done = AVAIL | USED if self.wrap else 0
+            if words[self.ring + 8 * self.next + 7] & (AVAIL | USED) != done:
+                break
+            count += 1
+            self.next += 1
+            if self.next == self.size:
+                self.next, self.wrap = 0, not self.wrap
+        return count
+
+    def offer(self) -> int:
+        words, count = self.words, 0
+        # A whole ring ahead of what is used, it is in the lap behind.
+        while (self.again, self.again_wrap) != (self.next, not self.wrap):
+            at = self.ring + 8 * self.again
+            words[at + 4], words[at + 5] = self.lengths[self.again]
+            words[at + 7] = self.flags | (AVAIL if self.again_wrap else USED)
+            count += 1
+            self.again += 1
+            if self.again == self.size:
+                self.again, self.again_wrap = 0, not self.again_wrap
+        return count
+
+    def wanted(self) -> bool:
+        return self.words[self.used + 1] != EVENT_DISABLE
 
 
 class Pump:
@@ -49,12 +129,10 @@ class Pump:
         self.shared = mmap.mmap(-1, mmap.PAGESIZE)
         self.numbers = memoryview(self.shared).cast("Q")  # what is to be done; then how many each ring has had used
         self.numbers[0] = RUN
-        places = []
-        for end, index in self.ends:
-            ring = end.rings[index]
-            end.write(ring.avail, struct.pack("<H", frontend.NO_INTERRUPT))
-            places.append(Place(memoryview(end.memory).cast("H"), ring.avail // 2, ring.used // 2, ring.size,
-                                ring.kick_fd, index == TRANSMIT))
+        places = [(PackedPlace if isinstance(end.rings[index], PackedRing) else Place)(end, index)
+                  for end, index in self.ends]
+        for number, place in enumerate(places):
+            self.numbers[OFFERED + number] = place.open()
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -66,7 +144,6 @@ class Pump:
 
     def _run(self, places: list[Place]) -> None:
         parent = os.getppid()
-        last = [place.words[place.used + 1] for place in places]
         numbers = self.numbers
         turns = 0
         while True:
@@ -75,14 +152,12 @@ class Pump:
             if turns & 0xffff == 0 and os.getppid() != parent:
                 os._exit(0)
             for number, place in enumerate(places):
-                words = place.words
-                used = words[place.used + 1]
-                if used != last[number]:
-                    numbers[1 + number] += (used - last[number]) & 0xffff
-                    last[number] = used
+                used = place.take()
+                if used:
+                    numbers[1 + number] += used
                 if not place.sends or numbers[0] == RUN:
-                    words[place.avail + 1] = (used + place.size) & 0xffff
-                if not words[place.used] & frontend.NO_NOTIFY and words[place.avail + 1] != used:
+                    numbers[OFFERED + number] += place.offer()
+                if numbers[OFFERED + number] != numbers[1 + number] and place.wanted():
                     try:
                         os.eventfd_write(place.kick_fd, 1)
                     except BlockingIOError:
@@ -92,18 +167,20 @@ class Pump:
         """Buffers of this ring that have been used since the start."""
         return self.numbers[1 + self.ends.index((end, ring))]
 
+    def _turn(self) -> bool:
+        """Returns when all rings have been looked at once more."""
+        turns = self.numbers[TURNS]
+        return wait_for(lambda: self.numbers[TURNS] >= turns + 2)
+
     def drain(self) -> bool:
         """Nothing more is sent. True once all that was sent has been used; then the counts stand still."""
         self.numbers[0] = DRAIN
 
         def done() -> bool:
-            return all(end.u16(end.rings[index].avail + 2) == end.u16(end.rings[index].used + 2)
-                       for end, index in self.ends if index == TRANSMIT)
+            return all(self.numbers[OFFERED + number] == self.numbers[1 + number]
+                       for number, (_, index) in enumerate(self.ends) if index == TRANSMIT)
 
-        if not wait_for(done, 20):
-            return False
-        turns = self.numbers[TURNS]
-        return wait_for(lambda: self.numbers[TURNS] >= turns + 2)
+        return self._turn() and wait_for(done, 20) and self._turn()
 
     def close(self) -> None:
         if self.pid:

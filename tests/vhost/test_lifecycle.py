@@ -13,16 +13,19 @@ from pathlib import Path
 
 import frontend
 from frontend import GUEST_BASE, NEED_REPLY, RECEIVE, TRANSMIT, USER_BASE, WRITE, FrontEnd
-from pump import FEATURES, Pump, prime
+from pump import FEATURES, PACKED_FEATURES, Pump, describe, prime
 from support import Flow, HostCase, frame, number, wait_for
 
 MORE_GUEST, MORE_USER, MORE_SIZE = GUEST_BASE + (1 << 32), USER_BASE + (1 << 32), 1 << 20
 
 
 class Case(HostCase):
+    features = FEATURES  # of pumped ends
+
     def pumped(self, slot: int, **options: object) -> FrontEnd:
         """An end for a pump: attached, its receive ring full, its transmit ring ready."""
-        end = self.started(slot, features=FEATURES, **options)
+        end = self.started(slot, features=self.features, **options)
+        self.assertEqual(end.features, self.features)
         prime(end, 1514)
         return end
 
@@ -49,12 +52,12 @@ class Case(HostCase):
         self.assertTrue(wait_for(still))
         return last
 
-    def add_monitor(self, features: int = FEATURES) -> FrontEnd:
+    def add_monitor(self) -> FrontEnd:
         self.host.must(f"vif 4 vhost-server {self.path('4.sock')} 0600")
         self.addCleanup(self.host.must, "rm 4")
         self.addCleanup(self.host.must, "wires")
         self.poke()
-        end = FrontEnd(self.path("4.sock"), features=features)
+        end = FrontEnd(self.path("4.sock"), features=self.features)
         self.addCleanup(end.close)
         end.connect()
         end.start()
@@ -152,6 +155,7 @@ class Enable(Case):
 
 class TakenAway(Case):
     """Memory that the worker is just using."""
+    turns = 4
 
     def setUp(self) -> None:
         super().setUp()
@@ -175,7 +179,7 @@ class TakenAway(Case):
             ring = end.rings[index]
             size = frontend.BUFFER_SIZE if index == RECEIVE else end.header_size + 1514
             for head in range(0, ring.size, 2):
-                ring.set_desc(head, MORE_GUEST + 2048 * (head % 256), size, WRITE if index == RECEIVE else 0)
+                describe(ring, head, MORE_GUEST + 2048 * (head % 256), size, WRITE if index == RECEIVE else 0)
 
     def test_a_region_with_buffers(self) -> None:
         """It goes while the worker reads from it and writes to it: those buffers are bad then, others are served."""
@@ -242,7 +246,7 @@ class TakenAway(Case):
         def leave(end: FrontEnd) -> None:
             end.disconnect()
 
-        for turn in range(4):
+        for turn in range(self.turns):
             for take in (failing, nothing, other, reset, stop, leave):
                 for slot in (0, 1):
                     with self.subTest(take=take.__name__, slot=slot, turn=turn):
@@ -344,6 +348,25 @@ class Truncated(Case):
 
     def test_what_is_sent_on_huge_pages(self) -> None:
         self.on_huge_pages(0, frontend.HUGE_PAGE)
+
+
+# The same with packed rings, which tell in the memory itself where they stand: without the cases that would only differ
+# in what is written to it.
+
+
+class PackedEnable(Enable):
+    features = PACKED_FEATURES
+    test_the_sender_goes_off_and_on = test_the_receiver_goes_off_and_on = None  # test_packed.py has numbered frames
+
+
+class PackedTakenAway(TakenAway):
+    features = PACKED_FEATURES
+    turns = 1
+
+
+class PackedTruncated(Truncated):
+    features = PACKED_FEATURES
+    test_all_of_the_receiver = test_half_of_what_is_sent = test_the_sender_of_a_tapped_wire = None
 
 
 if __name__ == "__main__":
