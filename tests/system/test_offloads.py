@@ -4,6 +4,8 @@
     a.eth0 ──w1── b.eth0 ┐        all offloads
     a.eth1 ──w2── b.eth1 ┴ br0    none at all; b has one address on both
     a.eth2                        an MTU of the front end's
+
+a has packed rings, b split ones.
 """
 from __future__ import annotations
 
@@ -52,8 +54,9 @@ class Offloads(Case):
     def setUpClass(cls) -> None:
         cls.daemon = Daemon(cls)
         paths = {name: cls.daemon.plug(name) for name in ("a", "a-off", "a-mtu", "b", "b-off")}
-        cls.a = cls.guest("a", [Nic(paths["a"], ip=f"{A}/24"), Nic(paths["a-off"], ip=f"{A_OFF}/24", extra=NONE),
-                                Nic(paths["a-mtu"], ip="10.9.2.1/24", extra={"host_mtu": 1400})], ARP)
+        cls.a = cls.guest("a", [Nic(paths["a"], ip=f"{A}/24", packed=True),
+                                Nic(paths["a-off"], ip=f"{A_OFF}/24", packed=True, extra=NONE),
+                                Nic(paths["a-mtu"], ip="10.9.2.1/24", packed=True, extra={"host_mtu": 1400})], ARP)
         cls.b = cls.guest("b", [Nic(paths["b"]), Nic(paths["b-off"], extra=NONE)], BRIDGE)
         wait_all([cls.a, cls.b], 120)
 
@@ -79,6 +82,8 @@ class Offloads(Case):
                 self.daemon.do("PUT", wire_path(wire), {"a": None, "b": None, "tees": []})
 
     def test_what_is_negotiated(self) -> None:
+        for name, ring in (("a", "packed"), ("a-off", "packed"), ("a-mtu", "packed"), ("b", "split"), ("b-off", "split")):
+            self.assertEqual(self.daemon.vif_state(name)["ring"], ring)
         self.assertEqual(self.daemon.vif_state("a")["offloads"], ALL)
         self.assertEqual(self.daemon.vif_state("b-off")["offloads"], [])
         self.assertEqual(self.daemon.vif_state("a-mtu")["mtu"], 1400)
