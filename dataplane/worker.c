@@ -137,32 +137,53 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
 }
 
 // One round over the sources that aren't at rest. Those that have been empty
-// for long go there. Each round goes the other way: of two sources whose frames
-// go to one monitor or shared vif with little room, each is the first to find
-// some in half of the rounds.
+// for long go there.
+//
+// Of sources whose frames go to one vif with little room the first finds all of it. So
+// rounds come in pairs, of which the second goes the other way: of any two sources each
+// is before the other once. And the next pair begins behind the source that was the first
+// to move something in this one: of many each has its turn, wherever the idle ones stand.
 static enum poll_result poll_all(struct worker *worker)
 {
     enum poll_result best = POLL_EMPTY;
     bool back = !worker->backwards;
+    uint32_t at;
 
     worker->backwards = back;
-    for (uint32_t i = back ? worker->active_count : 0; back ? i > 0 : i < worker->active_count;) {
-        uint32_t at = back ? --i : i++;
-        const struct source *source = worker->active[at];
-        struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
-        enum poll_result result = poll_source(worker, source);
+    if (!back) {
+        worker->first = worker->first_next;
+        worker->first_found = false;
+    }
+    at = worker->first;
+    for (uint32_t left = worker->active_count; left > 0 && worker->active_count > 0; left--) {
+        const struct source *source;
+        enum poll_result result;
+        struct vif_rxq *rxq;
 
-        if (result > best)
+        if (back)
+            at = (at == 0 || at > worker->active_count ? worker->active_count : at) - 1;
+        else if (at >= worker->active_count)
+            at = 0;
+        source = worker->active[at];
+        rxq = vif_rxq(source->vif, source->queue);
+        result = poll_source(worker, source);
+        if (result > best) {
             best = result;
+            if (result == POLL_MOVED && !worker->first_found) {
+                worker->first_found = true;
+                worker->first_next = back ? at : at + 1;
+            }
+        }
         if (result != POLL_EMPTY) {
             rxq->empty_since = 0;
         } else if (rxq->empty_since == 0) {
             rxq->empty_since = worker->now;
             rxq->stall_since = 0; // no head frame waits, though one did that its guest took back
         } else if (worker->adaptive && worker->now - rxq->empty_since > worker->rest_after &&
-                   worker_rest_source(worker, at) && !back) {
-            i = at; // the last one took its place; backwards that one has had its turn
+                   worker_rest_source(worker, at)) {
+            continue; // the last one took its place
         }
+        at += !back;
     }
     return best;
 }

@@ -23,6 +23,9 @@ struct worker {
     bool yields; // it shares the only CPU with everybody else
     uint64_t loop_frames;
     bool backwards;                // the direction of this loop's round
+    bool first_found;              // first_next is known of this pair of rounds
+    uint32_t first;                // index in active at which this pair of rounds begins; may be beyond the end
+    uint32_t first_next;           // and the next pair
     struct stage_clock *measuring; // stages, in loops that are measured; else NULL
     uint64_t waiting_since;        // TSC of the first of the loops in a row in which nothing moved; 0: something did
     uint64_t last_glance;          // TSC of the last look at the queues at rest

@@ -328,7 +328,8 @@ uint32_t guest_unsent(struct guest *guest)
 
 void guest_forget_sent(struct guest *guest)
 {
-    forget_sent_on(&guest->tx);
+    for (unsigned pair = 0; pair < guest->pairs; pair++)
+        forget_sent_on(tx_of(guest, pair));
 }
 
 // ---- frames ----

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { SLOT_A, SLOT_B, SLOT_C, SLOT_MONITOR };
+enum { SLOT_A, SLOT_B, SLOT_C, SLOT_MONITOR, SLOT_MANY };
 enum { BURST = 32, LOOPS = 400, FRAME_LEN = 60, BUFFER_LEN = 100 };
 
 static struct guest a, b, c, monitor;
@@ -48,7 +48,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct leg *make(vif_slot to, bool tapped)
+static struct leg *make(vif_slot to, bool tapped, bool wait)
 {
     struct hop_program program = {.step_count = 0};
     struct leg *leg;
@@ -56,7 +56,7 @@ static struct leg *make(vif_slot to, bool tapped)
     if (tapped)
         program.steps[program.step_count++] = (struct hop_step){.kind = HOP_TAP, .vif = SLOT_MONITOR};
     program.steps[program.step_count++] =
-        (struct hop_step){.kind = HOP_END, .vif = to, .wait = tapped, .stall_ms = 100};
+        (struct hop_step){.kind = HOP_END, .vif = to, .wait = wait, .stall_ms = 100};
     leg = leg_create(&program);
     assert_non_null(leg);
     return leg;
@@ -83,8 +83,8 @@ static void test_monitor(void **state)
     struct leg_count forth, back;
 
     (void)state;
-    legs[0] = make(SLOT_B, true);
-    legs[1] = make(SLOT_A, true);
+    legs[0] = make(SLOT_B, true, true);
+    legs[1] = make(SLOT_A, true, true);
     rig_publish((struct table_entry[]){{.vif = SLOT_A, .vlan = TABLE_ANY_VLAN, .leg = legs[0]},
                                        {.vif = SLOT_B, .vlan = TABLE_ANY_VLAN, .leg = legs[1]}},
                 2);
@@ -114,7 +114,7 @@ static void test_receiver(void **state)
 
     (void)state;
     for (unsigned i = 0; i < 3; i++)
-        legs[i] = make(SLOT_MONITOR, false);
+        legs[i] = make(SLOT_MONITOR, false, false);
     rig_publish((struct table_entry[]){{.vif = SLOT_A, .vlan = TABLE_ANY_VLAN, .leg = legs[0]},
                                        {.vif = SLOT_B, .vlan = TABLE_ANY_VLAN, .leg = legs[1]},
                                        {.vif = SLOT_C, .vlan = TABLE_ANY_VLAN, .leg = legs[2]}},
@@ -135,11 +135,46 @@ static void test_receiver(void **state)
     assert_int_equal(LOOPS * BURST / 2, delivered[1]);
 }
 
+// A guest with many queues and one with a single queue that takes a burst a loop, which any of them could fill:
+// none waits until its frames are dropped.
+static void test_queues(void **state)
+{
+    enum { QUEUES = 4, EXPECTED = LOOPS / QUEUES * BURST };
+    struct guest many;
+    uint32_t sent[QUEUES] = {0};
+
+    (void)state;
+    guest_open(&many, SLOT_MANY, &(struct guest_options){.pairs = QUEUES});
+    legs[0] = make(SLOT_MONITOR, false, true);
+    rig_publish(&(struct table_entry){.vif = SLOT_MANY, .vlan = TABLE_ANY_VLAN, .leg = legs[0]}, 1);
+    for (unsigned i = 0; i < LOOPS; i++) {
+        guest_post(&monitor, BURST, BUFFER_LEN);
+        for (uint16_t queue = 0; queue < QUEUES; queue++) {
+            guest_forget_sent(&many);
+            for (uint32_t unsent = guest_unsent_on(&many, queue); unsent < BURST; unsent++)
+                guest_send_on(&many, queue, sent[queue]++, FRAME_LEN, 0);
+        }
+        rig_now += 1000000;
+        rig_poll();
+        take_all(&monitor);
+    }
+    assert_int_equal(0, leg_check(legs[0]).dropped[DROP_STALLED]);
+    for (uint16_t queue = 0; queue < QUEUES; queue++) {
+        struct queue_count count;
+
+        assert_true(vif_read_queue(SLOT_MANY, queue, &count));
+        assert_in_range(count.received.frames, EXPECTED - QUEUES * BURST, EXPECTED + QUEUES * BURST);
+    }
+    rig_publish(NULL, 0);
+    guest_close(&many);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_monitor, setup, teardown),
         cmocka_unit_test_setup_teardown(test_receiver, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_queues, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
