@@ -312,6 +312,9 @@ void vif_mark_broken(struct vif *vif, const char *reason)
 {
     uint32_t up = VIF_LINK_UP;
 
+    // The store that stopped the ring may not move below this look at the link: who sets
+    // it to UP looks at the rings afterwards. Cold, and once a broken ring.
+    atomic_thread_fence(memory_order_seq_cst);
     if (!atomic_compare_exchange_strong(&vif->health.link, &up, VIF_LINK_BROKEN))
         return;
     // No lock on a worker: the reason of a broken vif is read from here first.

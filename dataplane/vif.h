@@ -201,8 +201,9 @@ int vif_grow(struct vif *vif, uint16_t count);
 // event if anything changed. reason is a format; "" when up.
 void vif_set_link(struct vif *vif, enum vif_link link, const char *reason, ...) __attribute__((format(printf, 3, 4)));
 
-// Worker: UP → BROKEN, at most once; the reason is a constant string. The
-// control thread learns of it by event.
+// Workers, after they stopped a ring, and callbacks: UP → BROKEN, at most once; the
+// reason is a constant string. The control thread learns of it by event. On a vif that isn't
+// UP it does nothing: whoever sets it UP looks at the rings then.
 void vif_mark_broken(struct vif *vif, const char *reason);
 
 static inline enum vif_link vif_link(const struct vif *vif)

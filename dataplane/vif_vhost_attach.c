@@ -58,21 +58,39 @@ static const char *stopped_by(struct virtqueue *vq)
     return atomic_load_explicit(&vq->broken, memory_order_relaxed);
 }
 
-// Queues that were stopped stay so until the driver resets its device: what is
-// in the ring hasn't become true by a message. Returns why one is stopped.
-static const char *restore_broken(struct vif_vhost *vhost, struct attachment *attachment)
+// Why one of the rings is stopped, or NULL.
+static const char *find_stopped(struct attachment *attachment)
 {
     const char *reason = NULL;
 
-    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++) {
-        struct virtqueue *vq = attachment_ring(attachment, ring);
-
-        if (vhost->broken[ring] != NULL)
-            atomic_store_explicit(&vq->broken, vhost->broken[ring], memory_order_relaxed);
-        if (stopped_by(vq) != NULL)
-            reason = stopped_by(vq);
-    }
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++)
+        if (stopped_by(attachment_ring(attachment, ring)) != NULL)
+            reason = stopped_by(attachment_ring(attachment, ring));
     return reason;
+}
+
+// Queues that were stopped stay so until the driver resets its device: what is
+// in the ring hasn't become true by a message. Returns why one is stopped.
+static const char *restore_broken(const struct vif_vhost *vhost, struct attachment *attachment)
+{
+    for (unsigned ring = 0; ring < 2u * attachment->queue_pairs; ring++)
+        if (vhost->broken[ring] != NULL)
+            atomic_store_explicit(&attachment_ring(attachment, ring)->broken, vhost->broken[ring],
+                                  memory_order_relaxed);
+    return find_stopped(attachment);
+}
+
+// A worker has the rings before the vif is up, and says that one is broken only of a
+// vif that is. Either it sees the link that was set by now, or this sees the ring that
+// it stopped: each stores its own before it looks at the other's (vif_mark_broken).
+static void tell_broken(struct vif *vif, struct attachment *attachment)
+{
+    const char *reason;
+
+    atomic_thread_fence(memory_order_seq_cst);
+    reason = find_stopped(attachment);
+    if (reason != NULL)
+        vif_mark_broken(vif, reason);
 }
 
 // reason is static.
@@ -172,6 +190,7 @@ void vif_vhost_attach(struct vif_vhost *vhost)
         vif_set_link(vif, VIF_LINK_DOWN, "the front end has disabled its queues");
     else
         vif_set_link(vif, VIF_LINK_UP, "%s", "");
+    tell_broken(vif, attachment);
     wakes_ring(vhost);
     signal_guest(attachment);
 }

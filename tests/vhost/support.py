@@ -137,12 +137,13 @@ class HostCase(unittest.TestCase):
 
     host: Host
     kinds = ("vhost-server", "vhost-server")
+    mode = "adaptive"
 
     @classmethod
     def setUpClass(cls) -> None:
         cls.folder = tempfile.mkdtemp(prefix="vhost-test-")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
-        cls.host = Host()
+        cls.host = Host(cls.mode)
         # The library opens a pipe with the first socket and keeps it.
         cls.host.must(f"vif 0 vhost-server {cls.folder}/first.sock 0600")
         cls.host.must("rm 0")

@@ -687,5 +687,20 @@ class Broken(HostCase):
         self.check_flow(a, b)
 
 
+class BrokenAtOnce(HostCase):
+    """A worker that polls all the time sees a ring before its vif is said to be up."""
+
+    mode = "busy"
+
+    def test_index_jump(self) -> None:
+        for turn in range(400):
+            with self.subTest(turn=turn), FrontEnd(self.path("0.sock")) as end:
+                end.connect()
+                end.write(end.rings[1].avail + 2, struct.pack("<H", 1000))
+                end.start()
+                self.wait_link(0, "broken", "index")
+
+
+
 if __name__ == "__main__":
     unittest.main()
