@@ -499,9 +499,9 @@ static uint16_t run(const struct hop_context *context, struct leg *leg, struct b
     return taken;
 }
 
-// Frames from `first` on are above a rate: the leg drops them. Taps see them, as all that leaves the source.
-static void drop_limited(const struct hop_context *context, struct leg *leg, const struct verdict *verdict,
-                         struct burst *burst, uint16_t first)
+// Frames from `first` on leave the source and are dropped. Taps see them, as all that leaves it.
+static void drop_from(const struct hop_context *context, struct leg *leg, const struct verdict *verdict,
+                      enum drop_reason reason, struct burst *burst, uint16_t first)
 {
     uint16_t count = burst->count - first;
 
@@ -513,10 +513,19 @@ static void drop_limited(const struct hop_context *context, struct leg *leg, con
     }
     if (verdict->absent_count > 0)
         count_absent(verdict, count);
-    counter_add(&leg->dropped[DROP_RATE_LIMITED], count);
+    counter_add(&leg->dropped[reason], count);
     counter_add(&leg->received, count);
     counter_add(&leg->received_bytes, burst_bytes(burst, first, count));
     stall_reset(context->rxq); // there is another head frame
+}
+
+void hop_drop(const struct hop_context *context, struct leg *leg, enum drop_reason reason, struct burst *burst)
+{
+    struct verdict verdict;
+
+    judge(leg, &verdict);
+    context->rxq->cut = 0;
+    drop_from(context, leg, &verdict, reason, burst, 0);
 }
 
 // A leg from or to a port with a rate. What fits goes as always; when all of it has left the source, what is above
@@ -553,7 +562,7 @@ __attribute__((noinline)) static uint16_t run_limited(const struct hop_context *
         rate_charge(out, context->now, counter_read(&verdict.end->counters.bytes) - delivered);
     if (taken < fits || fits == count)
         return taken;
-    drop_limited(context, leg, &verdict, burst, fits);
+    drop_from(context, leg, &verdict, DROP_RATE_LIMITED, burst, fits);
     return count;
 }
 

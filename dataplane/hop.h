@@ -37,6 +37,9 @@ struct hop_context {
 // (on_full: wait). The frames' views may be changed.
 uint16_t hop_run(const struct hop_context *context, struct leg *leg, struct burst *burst);
 
+// All of the burst leaves the source and is dropped for this reason, whatever the program's end; its taps see it.
+void hop_drop(const struct hop_context *context, struct leg *leg, enum drop_reason reason, struct burst *burst);
+
 // Copies frames [first, first + count) to a TAP step's monitor and counts what
 // became of each. Never waits; the frames stay as they are. The burst must be
 // stable (owned or a snapshot) where anyone else reads it too.

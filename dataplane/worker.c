@@ -38,12 +38,6 @@ static void run_tag(struct worker *worker, const struct source *source, int tag)
         enum vif_discard_reason reason = vlans->monitor[tag] ? VIF_DISCARD_MONITOR : VIF_DISCARD_UNKNOWN_VLAN;
 
         counter_add(&rxq->discarded[reason], count);
-    } else if (vlans->held[tag]) {
-        // Its wire is being drained, and frames of the other wires are behind
-        // these: they can't wait.
-        counter_add(&leg->received, count);
-        counter_add(&leg->received_bytes, burst_bytes(&worker->part, 0, count));
-        counter_add(&leg->dropped[DROP_FULL], count);
     } else {
         struct hop_context context = {.now = worker->now,
                                       .rxq = rxq,
@@ -52,7 +46,12 @@ static void run_tag(struct worker *worker, const struct source *source, int tag)
                                       .shared = true,
                                       .scratch = &worker->scratch};
 
-        hop_run(&context, leg, &worker->part);
+        // Where its wire is being drained, frames of the other wires are behind
+        // these: they can't wait.
+        if (vlans->held[tag])
+            hop_drop(&context, leg, DROP_FULL, &worker->part);
+        else
+            hop_run(&context, leg, &worker->part);
     }
 }
 

@@ -55,8 +55,7 @@ static struct leg *make(vif_slot to, bool tapped, bool wait)
 
     if (tapped)
         program.steps[program.step_count++] = (struct hop_step){.kind = HOP_TAP, .vif = SLOT_MONITOR};
-    program.steps[program.step_count++] =
-        (struct hop_step){.kind = HOP_END, .vif = to, .wait = wait, .stall_ms = 100};
+    program.steps[program.step_count++] = (struct hop_step){.kind = HOP_END, .vif = to, .wait = wait, .stall_ms = 100};
     leg = leg_create(&program);
     assert_non_null(leg);
     return leg;

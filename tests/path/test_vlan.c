@@ -84,7 +84,8 @@ static void shared_source(bool is_nic)
     // Priorities don't matter; 0x2000 is a priority tag, which is payload.
     static const uint16_t tags[] = {10, 0, 20 | 0x6000, 30, 10 | 0x1000, 40, 50, 0x2000, 4094, 20};
     struct leg *ten = leg_to(SLOT_A, 0, true), *twenty = leg_to(SLOT_B, 0, true), *untagged = leg_to(SLOT_C, 0, true);
-    struct leg *highest = leg_to(SLOT_NIC2, 0, true), *held = leg_to(SLOT_A, 0, true);
+    struct leg *highest = leg_to(SLOT_NIC2, 0, true);
+    struct leg *held = leg_tapped(SLOT_M, 0, SLOT_A, 0, true);
     const struct table_entry entries[] = {
         {.vif = from, .vlan = 10, .leg = ten},
         {.vif = from, .vlan = 20, .leg = twenty},
@@ -103,6 +104,7 @@ static void shared_source(bool is_nic)
     guest_post(&a, 20, 2000);
     guest_post(&b, 20, 2000);
     guest_post(&c, 20, 2000);
+    guest_post(&m, 20, 2000);
     for (uint32_t i = 0; i < 60; i++) {
         lens[i] = 60 + i * 17;
         bytes_sent += lens[i];
@@ -137,6 +139,9 @@ static void shared_source(bool is_nic)
             frame_expect(bytes, nic_take(&nic2, bytes), lens[i] - 4, 0, i);
             number[3]++;
             break;
+        case 5: // dropped, but the tap has seen it
+            frame_expect(bytes, guest_take(&m, bytes), lens[i] - 4, 0, i);
+            break;
         }
     }
     assert_int_equal(0, guest_take(&a, bytes));
@@ -150,6 +155,7 @@ static void shared_source(bool is_nic)
     count = leg_check(held);
     assert_int_equal(6, count.received.frames);
     assert_int_equal(6, count.dropped[DROP_FULL]);
+    assert_int_equal(6, count.steps[0].tap.offered);
     // The vif's own counters are of what it received, tags included.
     assert_true(vif_read_count(from, &vif_count));
     assert_int_equal(60, vif_count.received.frames);
