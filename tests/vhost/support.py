@@ -32,10 +32,10 @@ class State:
 class Host:
     """The process with the dataplane; one line to it, one line back."""
 
-    def __init__(self, mode: str = "adaptive") -> None:
+    def __init__(self, mode: str = "adaptive", inherited: tuple[int, ...] = ()) -> None:
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen([os.environ["VHOST_HOST"], mode], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.log, text=True)
+                                        stdout=subprocess.PIPE, stderr=self.log, text=True, pass_fds=inherited)
         answer = self._line()
         assert answer == "ready", answer + self.logged()
 

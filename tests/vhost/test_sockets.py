@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import grp
 import os
+import resource
 import socket
 import stat
+import tempfile
 import threading
 import time
 import unittest
 
 import frontend
-from support import HostCase, wait_for
+from support import Host, HostCase, wait_for
 
 
 class Paths(HostCase):
@@ -209,6 +211,38 @@ class Paths(HostCase):
                 self.host.must("rm 5")
                 stop = True
                 thread.join()
+
+
+class Crowded(unittest.TestCase):
+    """One thread serves all front ends: what a connection costs it may not grow with the descriptors that there are."""
+
+    def best_of(self, inherited: tuple[int, ...]) -> float:
+        best = 10.0
+        with tempfile.TemporaryDirectory(prefix="vhost-test-") as folder:
+            host = Host(inherited=inherited)
+            host.must(f"vif 0 vhost-server {folder}/0.sock 0600")
+            with frontend.FrontEnd(f"{folder}/0.sock") as end:
+                for _ in range(20):
+                    began = time.monotonic()
+                    end.connect()
+                    end.ask_u64(frontend.GET_FEATURES)
+                    best = min(best, time.monotonic() - began)
+            host.must("rm 0")
+            self.assertEqual(host.close(), 0)
+            host.log.close()
+        return best
+
+    def test_many_descriptors(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        alone = self.best_of(())
+        crowd = tuple(os.open(os.devnull, os.O_RDONLY) for _ in range(min(10000, hard - 1000)))
+        try:
+            self.assertLess(self.best_of(crowd), 5 * alone + 0.002)
+        finally:
+            for fd in crowd:
+                os.close(fd)
 
 
 if __name__ == "__main__":
