@@ -250,8 +250,7 @@ static int commit(struct error *error)
                     (unsigned long long)((clock_now() - start) / 1000000));
     if (result == 0)
         return 0;
-    error_set(error, PATCHBAY_ERROR_STORAGE_FULL, NULL, "The state could not be written, nothing was changed: %s",
-              reason);
+    error_set(error, PATCHBAY_ERROR_STORAGE_FULL, NULL, "The state could not be stored: %s", reason);
     log_message(LOG_LEVEL_ERROR, "apply", "the state could not be written: %s", reason);
     return result;
 }

@@ -399,6 +399,7 @@ int check_delete(const struct model *model, const struct object *object, struct 
 {
     error_clear(error);
     const char *advice = "";
+    char times[32] = "once";
     switch (object->kind) {
     case OBJECT_NETWORK:
         if (strcmp(object->name, NETWORK_DEFAULT) == 0)
@@ -421,9 +422,11 @@ int check_delete(const struct model *model, const struct object *object, struct 
     }
     if (error->user_total == 0)
         return 0;
+    if (error->user_total > 1)
+        snprintf(times, sizeof(times), "%zu times", error->user_total);
     // error_set forgets the users, and the list is too large to be copied twice for that.
     error->code = PATCHBAY_ERROR_IN_USE;
-    snprintf(error->message, sizeof(error->message), "%s \"%s\" is used (%zu times): %s",
-             object_kind_name(object->kind), object->name, error->user_total, advice);
+    snprintf(error->message, sizeof(error->message), "%s \"%s\" is used (%s): %s", object_kind_name(object->kind),
+             object->name, times, advice);
     return -EINVAL;
 }

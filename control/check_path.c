@@ -154,7 +154,7 @@ int check_match(const struct object *object, const char *if_match, const char *i
             return -EINVAL;
         if (matched)
             return error_set(error, PATCHBAY_ERROR_EXISTS, NULL,
-                             "%s \"%s\" exists already; PUT without If-None-Match changes it",
+                             "%s \"%s\" exists already, and If-None-Match: * only creates",
                              object_kind_name(object->kind), object->name);
     }
     return 0;

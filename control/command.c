@@ -143,8 +143,14 @@ static int put_tee(struct command *command, struct model_change *change, struct 
     if (old == NULL)
         return -EINVAL;
     position = wire_find_tee(old, command->tee);
-    if (check_preconditions(command, position >= 0 ? &old->tees[position].object : NULL, error) != 0)
+    if (check_preconditions(command, position >= 0 ? &old->tees[position].object : NULL, error) != 0) {
+        // A T is no object of its own to those conditions: they would call it a wire.
+        if (error->code == PATCHBAY_ERROR_EXISTS)
+            error_set(error, PATCHBAY_ERROR_EXISTS, NULL,
+                      "wire \"%s\" has a T \"%s\" already, and If-None-Match: * only creates", command->name,
+                      command->tee);
         return -EINVAL;
+    }
     if (command->verb == COMMAND_PATCH && position < 0 && check_find_tee(old, command->tee, error) < 0)
         return -EINVAL;
     next = command->verb == COMMAND_PATCH ? request_patch_tee(old, command->tee, command->body, error)

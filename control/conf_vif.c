@@ -34,7 +34,7 @@ static bool has_driver(const struct conf_subject *subject, char *reason)
     if (!has_device(subject, reason))
         return false;
     if (is_vhost(subject) && subject->state.virtio_features == 0) {
-        conf_refuse(reason, "the guest's driver chooses it and isn't there yet");
+        conf_refuse(reason, "it is known once the guest's driver is there, which isn't yet");
         return false;
     }
     return true;

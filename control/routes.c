@@ -192,8 +192,23 @@ static void answer_not_found(struct exchange *exchange, const struct parts *part
     exchange_fail(exchange, &error);
 }
 
+// Of a list, the path by which an object gets into it: many APIs take a POST there. NULL of any other path.
+static const char *find_items(const struct parts *parts)
+{
+    struct parts item = *parts;
+
+    if (item.count == PARTS_MAX)
+        return NULL;
+    strcpy(item.text[item.count++], "x");
+    for (const struct route *route = routes; route->method != NULL; route++)
+        if (route->handler == write_object && matches(route, &item))
+            return route->path;
+    return NULL;
+}
+
 static void answer_method(struct exchange *exchange, const struct parts *parts)
 {
+    const char *items = find_items(parts);
     struct error error;
 
     for (const struct route *route = routes; route->method != NULL; route++) {
@@ -205,7 +220,8 @@ static void answer_method(struct exchange *exchange, const struct parts *parts)
         if (strcmp(route->method, "GET") == 0)
             strlcat(exchange->allow, ", HEAD", sizeof(exchange->allow));
     }
-    error_set(&error, PATCHBAY_ERROR_METHOD, NULL, "%.100s takes %s.", exchange->path, exchange->allow);
+    error_set(&error, PATCHBAY_ERROR_METHOD, NULL, "%.100s takes %s.%s%s%s", exchange->path, exchange->allow,
+              items != NULL ? " PUT " : "", items != NULL ? items : "", items != NULL ? " makes one." : "");
     exchange_fail(exchange, &error);
 }
 
@@ -291,6 +307,9 @@ int routes_find_change(const char *method, const char *path, struct target *targ
     bool path_known = false;
     const struct route *route = split(path, &parts) ? find(method, &parts, &path_known) : NULL;
 
+    if (path[0] != '/')
+        return error_set(error, PATCHBAY_ERROR_NO_SUCH_PATH, "path",
+                         "There is no path %.100s: it begins with a slash, e.g. /v1/vifs/vm1.", path);
     if (route == NULL && !path_known)
         return error_set(error, PATCHBAY_ERROR_NO_SUCH_PATH, "path", "There is no path %.100s. The nearest is %s.",
                          path, find_nearest(&parts));

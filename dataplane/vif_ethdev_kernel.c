@@ -73,9 +73,11 @@ static int check_tun(char *reason, size_t reason_size)
 
 static int refuse_taken(const char *interface, char *reason, size_t reason_size)
 {
-    return refuse(reason, reason_size, -EEXIST,
-                  "the kernel has an interface %s already: choose another name, or ip link del %s", interface,
-                  interface);
+    return refuse(
+        reason, reason_size, -EEXIST,
+        "the kernel has an interface %s already (ip -d link show %s): choose another name; if it is a left-over "
+        "TAP, ip link del %s",
+        interface, interface, interface);
 }
 
 // The name that DPDK's driver has for it: at most 15 characters, as pids have 7.

@@ -83,6 +83,8 @@ class Routes(DaemonTest):
             with self.subTest(method=method, path=path):
                 answer = self.check(self.d.ask(method, path), 405, "MethodNotAllowed")
                 self.assertEqual(answer.headers["Allow"], allow)
+                hint = "PUT /v1/vifs/{vif} makes one" if path == "/v1/vifs" else "makes one"
+                self.assertEqual(hint in answer.json["error"]["message"], path == "/v1/vifs")
 
     def test_names(self) -> None:
         for name in ("a%00b", "%2e%2e", "-x", "x" * 64, "a%20b", "%C3%A4", "a%zz", "a%"):
@@ -160,7 +162,8 @@ class Manners(DaemonTest):
         tee = self.check(d.put(f"{NET}/wires/w/tees/t", {"port": "t"}), 201).etag
         self.assertNotEqual(wire, d.get(f"{NET}/wires/w").etag)
         self.assertEqual(tee, d.get(f"{NET}/wires/w").etag)
-        self.check(d.put(f"{NET}/wires/w/tees/t", {"port": "t"}, headers={"If-None-Match": "*"}), 412, "Exists")
+        refused = self.check(d.put(f"{NET}/wires/w/tees/t", {"port": "t"}, headers={"If-None-Match": "*"}), 412, "Exists")
+        self.assertIn('wire "w" has a T "t" already', refused.json["error"]["message"])
 
     def test_lists(self) -> None:
         d = self.d

@@ -105,6 +105,7 @@ class Transactions(Base):
                 (op("DELETE", wire, {}), 400, "BadValue", "body"),
                 (op("PUT", wire), 400, "BadValue", "body"),
                 (op("PUT", "/v1/vifz/x", {}), 404, "NoSuchPath", "path"),
+                (op("PUT", "v1/vifs/x", {}), 404, "NoSuchPath", "path"),
                 (op("GET", wire), 405, "MethodNotAllowed", "method"),
                 (op("POST", "/v1/transactions", {}), 405, "MethodNotAllowed", "method"),
                 (op("PUT", wire + "?detach=1", {}), 400, "UnknownField", "detach"),

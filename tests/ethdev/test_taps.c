@@ -323,7 +323,7 @@ static void test_refusals(void **state)
 
     (void)state;
     fixture_refuse(VIF_KERNEL_NEW, interface, -EEXIST, "already");
-    fixture_refuse(VIF_KERNEL_NEW, "lo", -EEXIST, "ip link del lo");
+    fixture_refuse(VIF_KERNEL_NEW, "lo", -EEXIST, "an interface lo already (ip -d link show lo): choose another name");
     fixture_refuse(VIF_KERNEL_NEW, "", -EINVAL, "\"\" is no name");
     fixture_refuse(VIF_KERNEL_NEW, "a-name-that-is-long", -EINVAL, "1 to 15");
     fixture_refuse(VIF_KERNEL_NEW, "a%d", -EINVAL, "no name");

@@ -221,7 +221,7 @@ static void test_deletes(void **state)
         {"networks/default", "", PATCHBAY_ERROR_IMMUTABLE, "", "always exists"},
         {"networks/n", "", PATCHBAY_ERROR_IN_USE, "", "delete these first"},
         {"vifs/vm1", "", PATCHBAY_ERROR_IN_USE, "", "?detach=1"},
-        {"ports/default/ids", "", PATCHBAY_ERROR_IN_USE, "", "used (1 times)"},
+        {"ports/default/ids", "", PATCHBAY_ERROR_IN_USE, "", "used (once)"},
         {"ports/default/x", "", PATCHBAY_ERROR_NOT_FOUND, "", "no port \"x\""},
         {"wires/default/w2", "", PATCHBAY_ERROR_NOT_FOUND, "", "did you mean \"w1\"?"},
         {"wires/nn/w1", "", PATCHBAY_ERROR_NOT_FOUND, "", "no network \"nn\" "},
