@@ -55,7 +55,7 @@ static bool find_subject(struct exchange *exchange, const struct target *target,
 
 static uint64_t generation_of(const struct conf_subject *subject)
 {
-    return subject->object != NULL ? subject->object->generation : 0;
+    return subject->object != NULL ? subject->object->generation : EXCHANGE_NO_ETAG;
 }
 
 void conf_read_keys(struct exchange *exchange, const struct target *target, const struct parameters *parameters)

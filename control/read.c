@@ -33,7 +33,7 @@ void read_version(struct exchange *exchange, const struct target *target, const 
                     json_pack("{ss ss ss si si ss}", "daemon", PATCHBAY_VERSION, "api", PATCHBAY_API_VERSION, "dpdk",
                               dataplane_dpdk_version(), "state_schema", (int)STORE_SCHEMA, "pid", (int)getpid(),
                               "instance", store_instance(control.store)),
-                    0);
+                    EXCHANGE_NO_ETAG);
 }
 
 void read_object(struct exchange *exchange, const struct target *target, const struct parameters *parameters)

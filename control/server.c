@@ -58,7 +58,7 @@ static bool resumed;
 
 void exchange_set_etag(struct exchange *exchange, uint64_t etag)
 {
-    if (etag != 0)
+    if (etag != EXCHANGE_NO_ETAG)
         snprintf(exchange->etag, sizeof(exchange->etag), "\"%llu\"", (unsigned long long)etag);
 }
 
@@ -69,7 +69,7 @@ void exchange_answer_text(struct exchange *exchange, unsigned status, char *text
             "{\"error\":{\"code\":\"Internal\",\"message\":\"Memory is out.\",\"field\":null,"
             "\"details\":null}}\n";
         status = 500;
-        etag = 0;
+        etag = EXCHANGE_NO_ETAG;
         text = strdup(no_memory);
         size = text != NULL ? sizeof(no_memory) - 1 : 0;
     }
@@ -121,7 +121,7 @@ void exchange_wake(struct exchange *exchange)
 
 void exchange_fail(struct exchange *exchange, const struct error *error)
 {
-    exchange_answer(exchange, (unsigned)error_http_status(error->code), request_encode_error(error), 0);
+    exchange_answer(exchange, (unsigned)error_http_status(error->code), request_encode_error(error), EXCHANGE_NO_ETAG);
 }
 
 static void refuse(struct exchange *exchange, enum patchbay_error code, const char *message)

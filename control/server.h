@@ -81,7 +81,8 @@ uint64_t server_deadline(void);
 // Sends what is answered, for as long as the deadline allows, and closes all.
 void server_stop(uint64_t deadline);
 
-// Answers. The first form takes the reference; etag 0 means none.
+// Answers. The first form takes the reference. A generation may be 0: that of a state that nobody has changed yet.
+#define EXCHANGE_NO_ETAG UINT64_MAX
 void exchange_answer(struct exchange *exchange, unsigned status, json_t *body, uint64_t etag);
 // The same with a text (malloc'ed, taken over) that ends in a newline; NULL: memory is out.
 void exchange_answer_text(struct exchange *exchange, unsigned status, char *text, size_t size, uint64_t etag);

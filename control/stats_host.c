@@ -69,7 +69,7 @@ void stats_vif(struct exchange *exchange, const struct target *target, const str
                               "notified", (json_int_t)count.notified, "announced", (json_int_t)count.announced,
                               "reconnects", (json_int_t)count.reconnects, "pauses", (json_int_t)count.pauses, "queues",
                               render_queues(vif)),
-                    0);
+                    EXCHANGE_NO_ETAG);
 }
 
 // Who polls what, and what it costs: of all vifs, by name.
@@ -159,5 +159,5 @@ void stats_host(struct exchange *exchange, const struct target *target, const st
         "last_change", render_change(), "tsc_hz", (json_int_t)dataplane_tsc_hz(), "workers", render_workers());
     if (parameters->queues)
         json_object_set_new(shown, "queues", render_all_queues());
-    exchange_answer(exchange, 200, shown, 0);
+    exchange_answer(exchange, 200, shown, EXCHANGE_NO_ETAG);
 }

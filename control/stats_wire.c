@@ -142,5 +142,5 @@ void stats_wire(struct exchange *exchange, const struct target *target, const st
                     json_pack("{ss ss ss so so so}", "wire", wire->object.name, "network", wire->object.network, "uid",
                               wire->object.uid, "a_to_b", render_direction(totals, LEG_A_TO_B), "b_to_a",
                               render_direction(totals, LEG_B_TO_A), "tees", tees),
-                    0);
+                    EXCHANGE_NO_ETAG);
 }

@@ -252,5 +252,5 @@ void trail_read(struct exchange *exchange, const struct target *target, const st
                                                                  : json_null(),
                               "generation", (json_int_t)model_generation(control.model), "first", (json_int_t)first,
                               "last", (json_int_t)last, "refused", (json_int_t)lines.refused_total),
-                    0);
+                    EXCHANGE_NO_ETAG);
 }

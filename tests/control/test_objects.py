@@ -165,6 +165,18 @@ class Manners(DaemonTest):
         refused = self.check(d.put(f"{NET}/wires/w/tees/t", {"port": "t"}, headers={"If-None-Match": "*"}), 412, "Exists")
         self.assertIn('wire "w" has a T "t" already', refused.json["error"]["message"])
 
+    def test_generation_0_is_a_tag_too(self) -> None:
+        """What nobody has changed yet can be put with If-Match."""
+        d = self.d
+        config = self.check(d.get("/v1/config"), 200)
+        self.assertEqual((config.etag, d.get("/v1/networks/default").etag), ('"0"', '"0"'))
+        for path in ("version", "stats", "audit", "conf", "conf/workers", "vifs", "networks", "networks/default/wires"):
+            self.assertIsNone(d.get("/v1/" + path).etag, path)
+        wanted = config.json
+        wanted["networks"].append({"name": "n"})
+        self.check(d.put("/v1/config", wanted, headers={"If-Match": config.etag}), 200)
+        self.check(d.put("/v1/config", wanted, headers={"If-Match": config.etag}), 412, "Stale")
+
     def test_lists(self) -> None:
         d = self.d
         for i in range(25):
