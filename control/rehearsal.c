@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static unsigned problems;
 
@@ -121,6 +122,29 @@ static void load(const char *path, const char *copy)
     model_destroy(model);
 }
 
+// A start makes the state's directory, not those above it.
+static int report_missing(const char *path)
+{
+    char directory[PATH_MAX], above[PATH_MAX];
+    char *slash;
+
+    if (strlcpy(directory, path, sizeof(directory)) < sizeof(directory) && (slash = strrchr(directory, '/')) != NULL &&
+        slash != directory) {
+        *slash = '\0';
+        strcpy(above, directory);
+        slash = strrchr(above, '/');
+        if (slash != NULL && slash != above) {
+            *slash = '\0';
+            if (access(directory, F_OK) != 0 && access(above, F_OK) != 0) {
+                printf("problem: %s isn't there, nor %s: mkdir -p %s\n", path, above, above);
+                return 1;
+            }
+        }
+    }
+    printf("%s isn't there: would be made, and start empty\n", path);
+    return 0;
+}
+
 int rehearsal_run(const struct options *options)
 {
     char reason[STORE_REASON_SIZE], copy[PATH_MAX];
@@ -132,15 +156,16 @@ int rehearsal_run(const struct options *options)
         return 0;
     }
     error = store_copy_make(options->state, copy, sizeof(copy), &holder, reason, sizeof(reason));
-    if (error == -ENOENT) {
-        printf("%s isn't there: would be made, and start empty\n", options->state);
-        return 0;
-    }
+    if (error == -ENOENT)
+        return report_missing(options->state);
     if (error != 0) {
         print_reason(reason, "", "");
         return 1;
     }
-    printf("%s%s\n", options->state, holder > 0 ? ", as it is now: a running daemon has it locked" : "");
+    printf("%s", options->state);
+    if (holder > 0)
+        printf(", as it is now: process %d has it locked, the running daemon perhaps", (int)holder);
+    putchar('\n');
     load(options->state, copy);
     store_copy_remove(copy);
     if (problems > 0)

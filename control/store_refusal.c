@@ -51,18 +51,27 @@ static int refuse_locked(const char *path, char *reason, size_t size)
     return -EBUSY;
 }
 
-// The commands that put a file aside with its log, without which it may be short of its last changes.
+// The command that puts a file aside with its log, without which it may be short of its last changes. Whether there is
+// a log is known only then, and a pattern that matches nothing would end the command with a complaint.
+static void add_aside(const char *path, const char *aside, char *reason, size_t size)
+{
+    size_t used = strlen(reason);
+
+    snprintf(reason + used, size - used, "\n  mkdir %s.%s && for f in %s %s-*; do test ! -e $f || mv $f %s.%s/; done",
+             path, aside, path, path, path, aside);
+}
+
+// How to start without the file.
 static void add_recovery(const char *path, const char *aside, char *reason, size_t size)
 {
     char export[PATH_MAX];
     size_t used = strlen(reason);
     struct stat status;
     bool exported = store_export_path(path, export, sizeof(export)) == 0 && stat(export, &status) == 0;
-    snprintf(reason + used, size - used,
-             "\nNothing was written to it. To start empty, put it and its log aside:\n"
-             "  mkdir %s.%s && mv %s %s-* %s.%s/\n"
-             "  systemctl start patchbayd",
-             path, aside, path, path, path, aside);
+    snprintf(reason + used, size - used, "\nNothing was written to it. To start empty, put it and its log aside:");
+    add_aside(path, aside, reason, size);
+    used = strlen(reason);
+    snprintf(reason + used, size - used, "\n  systemctl start patchbayd");
     used = strlen(reason);
     if (exported && used < size)
         snprintf(reason + used, size - used,
@@ -76,6 +85,9 @@ int store_refusal_damaged(const char *path, const char *detail, char *reason, si
     snprintf(reason, size,
              "%s is damaged or not a Patchbay state file (%s); restore a copy, or move it away to start empty.", path,
              detail);
+    // SQLite's findings may be of several lines; ours begin where commands do.
+    for (char *end = strchr(reason, '\n'); end != NULL; end = strchr(end, '\n'))
+        *end = ' ';
     add_recovery(path, "damaged", reason, size);
     return -EBADMSG;
 }
@@ -90,13 +102,13 @@ int store_refusal_newer(const char *path, long version, char *reason, size_t siz
              path, version, STORE_SCHEMA);
     size_t used = strlen(reason);
     if (snprintf(copy, sizeof(copy), "%s.v%d", path, STORE_SCHEMA) < (int)sizeof(copy) && stat(copy, &status) == 0 &&
-        used < size)
+        used < size) {
         snprintf(reason + used, size - used,
-                 "\nThe newer one kept a copy from before it took over, without the changes since; to go back to it:\n"
-                 "  mkdir %s.newer && mv %s %s-* %s.newer/\n"
-                 "  cp -p %s %s\n"
-                 "  systemctl start patchbayd",
-                 path, path, path, path, copy, path);
+                 "\nThe newer one kept a copy from before it took over, without the changes since; to go back to it:");
+        add_aside(path, "newer", reason, size);
+        used = strlen(reason);
+        snprintf(reason + used, size - used, "\n  cp -p %s %s\n  systemctl start patchbayd", copy, path);
+    }
     add_recovery(path, "newer", reason, size);
     return -EPROTONOSUPPORT;
 }

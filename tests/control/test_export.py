@@ -150,6 +150,11 @@ class Check(Files):
 
     def test_no_state(self) -> None:
         self.check(0, "isn't there: would be made")
+        state, self.d.state = self.d.state, f"{self.d.dir}/none/state.db"
+        self.check(0, "isn't there: would be made")
+        self.d.state = f"{self.d.dir}/none/nor/this/state.db"
+        self.check(1, f"problem: {self.d.state} isn't there", f"mkdir -p {self.d.dir}/none/nor")
+        self.d.state = state
         self.d.state = ":memory:"
         self.check(0, "keeps nothing")
 
@@ -215,7 +220,7 @@ class Check(Files):
         seen = []
         try:
             for _ in range(12):
-                text = self.check(0, "a running daemon has it locked", "no problems")
+                text = self.check(0, f"process {self.d.process.pid} has it locked", "no problems")
                 generation, ports = map(int, re.search(r"generation (\d+): .* (\d+) ports", text).groups())
                 self.assertEqual(generation, ports)
                 seen.append(ports)
