@@ -53,13 +53,17 @@ class Unreached(CliCase):
             return done.stderr
 
         os.chmod(self.socket, 0o660)
+        self.assertEqual(group, "root")
+        self.assertIn(f"no permission for {self.socket}: it is root's alone. Use sudo, or start patchbayd with", stranger())
+        os.chown(self.socket, -1, 1)
+        group = grp.getgrgid(1).gr_name
         self.assertIn(f"no permission for {self.socket}: its group is {group}. Use sudo, or join the group (sudo usermod "
                       f"-aG {group} ", stranger())
         os.chmod(self.socket, 0o600)
         self.assertIn("its owner's alone (mode 0600", stranger())
         os.mkdir(f"{self.folder}/shut", 0o750)
         self.socket = f"{self.folder}/shut/api.sock"
-        self.assertIn(f"no permission for {self.folder}/shut: its group is", stranger())
+        self.assertIn(f"no permission for {self.folder}/shut: it is root's alone", stranger())
 
     def test_a_daemon_that_hangs(self) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
@@ -210,6 +214,9 @@ class Usage(CliCase):
         self.assertIn('did you mean "wire add"?', self.usage("wier", "add", "w1", "a", "b"))
         self.assertIn('did you mean "wire add"?', self.usage("wire", "ad", "w1"))
         self.assertIn('did you mean "show"?', self.usage("shwo"))
+        # What somebody means to look at must not be suggested as something to change.
+        for group in ("wire", "tee", "vif", "port", "network"):
+            self.assertIn(f'did you mean "{group} show"?', self.usage(group, "shwo", "x"))
         self.assertIn("--help lists all", self.usage("frobnicate"))
         self.assertIn("a command is missing", self.usage())
         error = self.usage("wire")

@@ -105,11 +105,16 @@ class Events(DaemonCase):
         # Before it why there is none, or nothing if it took its leave.
         self.assertTrue(any("waiting for patchbayd to come back" in process.stderr.readline() for _ in range(2)))
         self.start_daemon()
+        # A gap is none of the events that are counted.
+        counted = self.follow("--since", "99999", "--count", "1")
+        assert counted.stdout is not None
+        self.assertIn("events are missing here", counted.stdout.readline())
         gap = json.loads(process.stdout.readline())
         self.assertEqual(gap["type"], "gap")
         self.assertNotEqual(gap["instance"], before["instance"])
         self.ok("vif", "set", "vm1", "owner=b")
         self.assertEqual(self.until_config(process)["name"], "vm1")
+        self.assertRegex(counted.communicate(timeout=20)[0], r"^\S+ +(vif vm1 is up|change vif vm1 .*)\n$")
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(20), -signal.SIGINT)
 

@@ -107,6 +107,9 @@ wire w1       up     admin up, on_full wait, stall_ms 100
 │ └─port ids  up     vif ids
 └─b vm2       up     vif vm2
 """, self.ok("show", "w1"))
+        self.assertEqual(self.ok("wire", "show", "w1"), self.ok("show", "w1"))
+        self.assertRegex(self.ok("tee", "show", "w1", "ids"), r"^tee +ids\nmode +tap\nport +ids\n")
+        self.assertEqual("ids", self.json("tee", "show", "w1", "ids")["name"])
         self.assertIn("|-a vm1", self.ok("show", "w1", env={"LC_ALL": "C"}))
         self.assertIn("b (unplugged)", self.ok("show", "z9"))
 

@@ -79,7 +79,9 @@ class State(DaemonCase):
         before = self.ok("export")
         state = json.loads(before)
         state["wires"][0]["a"] = "nope"
-        self.assertIn("nope", self.refused(1, "apply", "-f", self.write(state)))
+        said = self.refused(1, "apply", "-f", self.write(state))
+        self.assertIn("nope", said)
+        self.assertIn(f'  at wires[0].a, in "{state["wires"][0]["name"]}"\n', said)
         self.assertIn("line 1", self.refused(2, "apply", "-f", self.write("{")))
         self.assertIn("{...}", self.refused(2, "apply", "-f", self.write("[]")))
         self.refused(2, "apply", "-f", self.folder + "/none")

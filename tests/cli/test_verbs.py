@@ -128,7 +128,8 @@ class Wires(CliCase):
                                  "--label", "k=v"))
         self.assertEqual({"a": "vm1", "b": "vm2", "on_full": "drop", "stall_ms": 7, "admin": "down",
                           "labels": {"k": "v"}}, self.sent("PUT")[1])
-        self.assertIn("exists already", self.refused(1, "wire", "add", "w1", "vm1", "vm2"))
+        self.assertIn("exists already\n  `patchbay wire set` changes it\n",
+                      self.refused(1, "wire", "add", "w1", "vm1", "vm2"))
         self.assertEqual("w1 removed\n", self.ok("wire", "rm", "w1"))
         self.assertEqual({}, self.model.wires)
         self.assertIn('there is no wire "w1"', self.refused(1, "wire", "rm", "w1"))
@@ -276,6 +277,10 @@ class Objects(CliCase):
         self.ok("--network", "red", "plug", "vm1", "none")
         self.assertIn(("red", "vm1"), self.model.ports)
         self.assertEqual("default\nred\n", self.ok("network", "ls", "--names"))
+        self.assertEqual("red changed\n", self.ok("network", "set", "red", "label.c=d", "label.a="))
+        self.assertEqual(("/v1/networks/red", {"labels": {"c": "d", "a": None}}), self.sent("PATCH"))
+        self.assertRegex(self.ok("network", "show", "red"), r"^network +red\nports +1\nwires +0\nlabels ")
+        self.assertIn("label.KEY", self.refused(2, "network", "set", "red", "colour=red"))
         error = self.refused(1, "network", "rm", "red")
         self.assertNotIn("--detach", error)
         self.ok("unplug", "vm1", "--network=red")

@@ -25,6 +25,7 @@ struct client {
     // Whose requests these are: hints name its options only. NULL: none.
     const struct command *command;
     const char *if_match; // sent with the next request; NULL: no such header
+    const json_t *config; // the whole configuration that is sent: refusals name its objects; NULL: none
     struct batch *batch;  // changes are noted there instead of sent; NULL: they are sent
     void *curl;           // CURL *; made by the first request
 };

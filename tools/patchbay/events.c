@@ -115,7 +115,7 @@ static bool take_line(void *context, const char *line)
         printf("%s  events are missing here: see patchbay show\n", clock_of(event));
     else if (!remark && json_is_object(event))
         printf("%s  %s\n", clock_of(event), describe(event, line));
-    if (!remark && watch->left > 0 && --watch->left == 0)
+    if (!remark && strcmp(type, "gap") != 0 && watch->left > 0 && --watch->left == 0)
         watch->enough = true;
     json_decref(event);
     text_release(mark);

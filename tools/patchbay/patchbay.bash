@@ -11,13 +11,13 @@ _patchbay_commands="plug unplug wire tap bump tee vif port network conf show sta
 # Leaves in group the second words of the commands that begin with $1.
 _patchbay_group() {
     case $1 in
-    wire) group="add replug unplug up down set rm ls" ;;
+    wire) group="add replug unplug up down set show rm ls" ;;
     tap) group="add rm" ;;
     bump) group="add rm" ;;
-    tee) group="set move ls" ;;
+    tee) group="set move show ls" ;;
     vif) group="add set show rm ls" ;;
     port) group="add set show rm ls" ;;
-    network) group="add rm ls" ;;
+    network) group="add set show rm ls" ;;
     conf) group="list get set unset" ;;
     esac
 }
@@ -90,6 +90,7 @@ _patchbay_arguments() {
     "wire down":0) values="$(_patchbay_names wire ls)" ;;
     "wire set":0) values="$(_patchbay_names wire ls)" ;;
     "wire set":*) values="admin= on_full= stall_ms=" ;;
+    "wire show":0) values="$(_patchbay_names wire ls)" ;;
     "wire rm":0) values="$(_patchbay_names wire ls)" ;;
     "tap add":0) values="$(_patchbay_names wire ls)" ;;
     "tap add":1) values="$(_patchbay_names port ls)" ;;
@@ -105,6 +106,8 @@ _patchbay_arguments() {
     "tee set":*) values="mode= port= out_port= direction= on_failure= stall_ms=" ;;
     "tee move":0) values="$(_patchbay_names wire ls)" ;;
     "tee move":1) values="$(_patchbay_names tee ls "${words[0]}")" ;;
+    "tee show":0) values="$(_patchbay_names wire ls)" ;;
+    "tee show":1) values="$(_patchbay_names tee ls "${words[0]}")" ;;
     "tee ls":0) values="$(_patchbay_names wire ls)" ;;
     "vif add":1) values="vhost: vhost-server: dev: kernel-new: none" ;;
     "vif set":0) values="$(_patchbay_names vif ls)" ;;
@@ -115,6 +118,8 @@ _patchbay_arguments() {
     "port set":*) values="vif= vlan= ingress_bps= ingress_burst= egress_bps= egress_burst=" ;;
     "port show":0) values="$(_patchbay_names port ls)" ;;
     "port rm":0) values="$(_patchbay_names port ls)" ;;
+    "network set":0) values="$(_patchbay_names network ls)" ;;
+    "network show":0) values="$(_patchbay_names network ls)" ;;
     "network rm":0) values="$(_patchbay_names network ls)" ;;
     "conf list":0) values="host network: port: vif: wire:" ;;
     "conf get":0) values="host network: port: vif: wire:" ;;

@@ -6,6 +6,7 @@
 #include "text.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // What the command line can do about a refusal; the daemon's messages speak of
@@ -26,6 +27,36 @@ static bool has_option(const struct command *command, const char *name)
         if (strcmp(spec->name, name) == 0)
             return true;
     return false;
+}
+
+// The command that changes what can't be made because it is there; NULL: none.
+static const char *changing_command(const struct command *command)
+{
+    if (command == NULL)
+        return NULL;
+    const char *noun = text_slice(command->name, strcspn(command->name, " "));
+    if (strcmp(noun, "tap") == 0 || strcmp(noun, "bump") == 0)
+        noun = "tee";
+    const char *name = text_format("%s set", noun);
+    for (size_t i = 0; i < command_count; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return name;
+    return NULL;
+}
+
+// Where in a whole configuration the field is ("wires[3].a"): the message says only what is wrong with it.
+static void print_place(const json_t *config, const char *field)
+{
+    size_t length = strcspn(field, "[");
+    char *end;
+    unsigned long index = field[length] == '[' ? strtoul(field + length + 1, &end, 10) : 0;
+    const json_t *item =
+        field[length] == '[' && *end == ']' ? field_item(config, text_slice(field, length), index) : NULL;
+    const char *name = field_text(item, "name", NULL);
+    if (name == NULL)
+        fprintf(stderr, "  at %s\n", text_clean(field));
+    else
+        fprintf(stderr, "  at %s, in \"%s\"\n", text_clean(field), text_clean(name));
 }
 
 // Where a user of the object is, as the verbs of this program name it.
@@ -93,6 +124,11 @@ int client_refused(struct client *client, const struct reply *reply)
     uint64_t total = field_count(reply->body, "error.details.total");
     if (total > users)
         fprintf(stderr, "  and %llu more\n", (unsigned long long)(total - users));
+    if (client->config != NULL && field != NULL)
+        print_place(client->config, field);
+    const char *other = strcmp(code, "Exists") == 0 ? changing_command(client->command) : NULL;
+    if (other != NULL)
+        fprintf(stderr, "  `patchbay %s` changes it\n", other);
     for (size_t i = 0; i < sizeof(hints) / sizeof(*hints); i++)
         if (strcmp(hints[i].code, code) == 0 &&
             (hints[i].option == NULL || has_option(client->command, hints[i].option)))

@@ -128,6 +128,8 @@ static void print_change(const json_t *change)
         const char *what = text_format("%s %s %s%s%s%s", actions[i].mark, field_text(change, "kind", "?"),
                                        network == NULL ? "" : network, network == NULL ? "" : "/",
                                        field_text(change, "name", "?"), actions[i].note);
+        if (strcmp(actions[i].action, "create") == 0)
+            strip(json_object_get(change, "object"));
         const char *object = strcmp(actions[i].action, "create") == 0 ? show_object(field_get(change, "object")) : "";
         printf("%s%s%s\n", output_paint(what, actions[i].color), *object == '\0' ? "" : "  ", object);
     }
@@ -232,7 +234,9 @@ int state_apply(struct call *call)
     json_t *state = read_file(file);
     if (state == NULL)
         return EXIT_USAGE;
+    call->client.config = state;
     int code = apply(call, state);
+    call->client.config = NULL;
     json_decref(state);
     return code;
 }

@@ -228,3 +228,32 @@ int tee_ls(struct call *call)
     return list_run(call, client_path("networks", call->network, "wires", wire, "tees", NULL), columns,
                     "no Ts on this wire; `patchbay tap add WIRE PORT` adds one");
 }
+
+int tee_show(struct call *call)
+{
+    static const struct list_column fields[] = {{"tee", "name", NULL},
+                                                {"mode", "mode", NULL},
+                                                {"port", "port", NULL},
+                                                {"out_port", "out_port", NULL},
+                                                {"direction", "direction", NULL},
+                                                {"on_failure", "on_failure", NULL},
+                                                {"stall_ms", "stall_ms", NULL},
+                                                {"position", "status.position", NULL},
+                                                {"state", "status.state", NULL},
+                                                {"reason", "status.reason", NULL},
+                                                {"since", "status.since", NULL},
+                                                {"labels", NULL, list_describe_labels},
+                                                {"uid", "uid", NULL},
+                                                {0}};
+    const char *wire = change_name(call, 0, "wire");
+    const char *tee = wire == NULL ? NULL : change_name(call, 1, "T");
+    struct reply reply = {0};
+    int code =
+        tee == NULL ? EXIT_USAGE : client_do(&call->client, "GET", change_tee_path(call, wire, tee), NULL, 0, &reply);
+    if (code == EXIT_DONE && call->json)
+        output_json(reply.body);
+    else if (code == EXIT_DONE)
+        list_print_one(reply.body, fields);
+    client_clear(&reply);
+    return code;
+}

@@ -70,7 +70,12 @@ static void explain_permission(const char *socket)
     }
     struct group *group = getgrgid(status.st_gid);
     const char *name = group == NULL ? text_format("%u", (unsigned)status.st_gid) : text_format("%s", group->gr_name);
-    if (status.st_mode & needed)
+    if ((status.st_mode & needed) && status.st_gid == 0)
+        output_complain(
+            "no permission for %s: it is root's alone. Use sudo, or start patchbayd with --socket-group, or "
+            "--read-group for those who may only look",
+            text_clean(blocking));
+    else if (status.st_mode & needed)
         output_complain("no permission for %s: its group is %s. Use sudo, or join the group (sudo usermod -aG %s %s) "
                         "and log in again",
                         text_clean(blocking), name, name, user_name());

@@ -23,8 +23,10 @@ int port_ls(struct call *call);
 int port_show(struct call *call);
 
 int network_add(struct call *call);
+int network_set(struct call *call);
 int network_rm(struct call *call);
 int network_ls(struct call *call);
+int network_show(struct call *call);
 
 int wire_add(struct call *call);
 int wire_replug(struct call *call);
@@ -42,6 +44,7 @@ int tee_rm_bump(struct call *call);
 int tee_set(struct call *call);
 int tee_move(struct call *call);
 int tee_ls(struct call *call);
+int tee_show(struct call *call);
 
 int conf_list(struct call *call);
 int conf_get(struct call *call);
