@@ -81,9 +81,8 @@ class Help(CliCase):
 
 class Completion(CliCase):
     def complete(self, line: str) -> list[str]:
-        words = line.split(" ")
-        script = (f'source "{COMPLETION}"; COMP_WORDS=({" ".join(f"{chr(39)}{word}{chr(39)}" for word in words)}); '
-                  f'COMP_CWORD={len(words) - 1}; _patchbay; printf "%s\\n" "${{COMPREPLY[@]}}"')
+        script = (f'COMP_WORDBREAKS+=":"; source "{COMPLETION}"; COMP_LINE="{line}"; COMP_POINT={len(line)}; _patchbay; '
+                  f'printf "%s\\n" "${{COMPREPLY[@]}}"')
         path = f"{os.path.dirname(PATCHBAY)}:{os.environ['PATH']}"
         done = subprocess.run(["bash", "--norc", "-c", script], env=self.environment(PATH=path), text=True, timeout=60,
                               capture_output=True, check=True)
@@ -96,6 +95,7 @@ class Completion(CliCase):
         self.ok("tap", "add", "w1", "ids")
         self.ok("network", "add", "red")
         self.ok("--network", "red", "plug", "r1", "none")
+        self.daemon.overrides["GET /v1/networks/default/ports/vm1/conf"] = {"keys": ["egress_bps", "vlan"]}
         for line, expected in (
                 ("patchbay wi", ["wire"]), ("patchbay wire re", ["replug"]), ("patchbay wire rm ", ["w1"]),
                 ("patchbay wire replug w1 ", ["a", "b"]), ("patchbay wire replug w1 b v", ["vm1", "vm2"]),
@@ -105,7 +105,11 @@ class Completion(CliCase):
                 ("patchbay tee set w1 ids mode=off on", ["on_failure="]), ("patchbay plug x vhost-", ["vhost-server:"]),
                 ("patchbay plug --qemu vm", ["vm1", "vm2"]), ("patchbay --network red port rm ", ["r1"]),
                 ("patchbay stats --vif i", ["ids"]), ("patchbay --js", ["--json"]), ("patchbay help tee m", ["move"]),
-                ("patchbay wire set w1 st", ["stall_ms="]), ("patchbay show --network r", ["red"])):
+                ("patchbay wire set w1 st", ["stall_ms="]), ("patchbay show --network r", ["red"]),
+                ("patchbay conf get ", ["host", "network:", "port:", "vif:", "wire:"]),
+                ("patchbay conf list vif:", ["ids", "r1", "vm1", "vm2"]), ("patchbay conf get vif:i", ["ids"]),
+                ("patchbay conf get port:vm1 ", ["egress_bps", "vlan"]), ("patchbay conf set port:vm1 v", ["vlan="]),
+                ("patchbay plug x nothing:", [])):
             self.assertEqual(expected, self.complete(line), line)
 
 

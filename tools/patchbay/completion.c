@@ -8,13 +8,19 @@
 // The part that is the same whatever the commands are. It reads what
 // the functions made from the table leave in group, flags and values.
 static const char engine[] = "_patchbay() {\n"
-                             "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}\n"
+                             "    # Not COMP_WORDS: readline cuts words at colons and equals signs, too.\n"
+                             "    local line=${COMP_LINE:0:COMP_POINT}\n"
+                             "    local typed\n"
+                             "    read -ra typed <<<\"$line\"\n"
+                             "    [[ $line == *[[:space:]] ]] && typed+=(\"\")\n"
+                             "    local last=$((${#typed[@]} - 1))\n"
+                             "    local current=${typed[last]} previous=${typed[last - 1]}\n"
                              "    local verb= group= flags= values= i word\n"
                              "    local words=() where=()\n"
-                             "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-                             "        word=${COMP_WORDS[i]}\n"
+                             "    for ((i = 1; i < last; i++)); do\n"
+                             "        word=${typed[i]}\n"
                              "        case $word in\n"
-                             "        --socket | --network) where+=(\"$word\" \"${COMP_WORDS[++i]}\") ;;\n"
+                             "        --socket | --network) where+=(\"$word\" \"${typed[++i]}\") ;;\n"
                              "        --*) [[ $_patchbay_valued == *\" $word \"* ]] && ((i++)) ;;\n"
                              "        *)\n"
                              "            if [[ -z $verb ]]; then\n"
@@ -43,9 +49,13 @@ static const char engine[] = "_patchbay() {\n"
                              "    COMPREPLY=($(compgen -W \"$values\" -- \"$current\"))\n"
                              "    # A key or a kind goes on after its last character.\n"
                              "    [[ ${COMPREPLY[0]} == *[=:] ]] && compopt -o nospace 2>/dev/null\n"
+                             "    # Where readline cuts at colons, it wants what stands behind the last one.\n"
+                             "    [[ $current == *:* && $COMP_WORDBREAKS == *:* ]] &&\n"
+                             "        COMPREPLY=(\"${COMPREPLY[@]#\"${current%\"${current##*:}\"}\"}\")\n"
                              "    return 0\n"
                              "}\n"
-                             "complete -F _patchbay patchbay\n";
+                             "# Where nothing is known, files: -f, --socket, export.\n"
+                             "complete -o default -F _patchbay patchbay\n";
 
 // What completes an argument or value that is called name: words, or a
 // question to the daemon.
@@ -54,11 +64,17 @@ static const char *completer(const char *name)
     static const struct {
         const char *name, *words;
     } completers[] = {
-        {"WIRE", "$(_patchbay_names wire ls)"},       {"PORT", "$(_patchbay_names port ls)"},
-        {"OUT_PORT", "$(_patchbay_names port ls)"},   {"A", "$(_patchbay_names port ls)"},
-        {"B", "$(_patchbay_names port ls)"},          {"VIF", "$(_patchbay_names vif ls)"},
-        {"NETWORK", "$(_patchbay_names network ls)"}, {"TEE", "$(_patchbay_names tee ls \"${words[0]}\")"},
-        {"ENTITY", "host network: port: vif: wire:"}, {"KIND[:TARGET]", "vhost: vhost-server: dev: kernel-new: none"},
+        {"WIRE", "$(_patchbay_names wire ls)"},
+        {"PORT", "$(_patchbay_names port ls)"},
+        {"OUT_PORT", "$(_patchbay_names port ls)"},
+        {"A", "$(_patchbay_names port ls)"},
+        {"B", "$(_patchbay_names port ls)"},
+        {"VIF", "$(_patchbay_names vif ls)"},
+        {"NETWORK", "$(_patchbay_names network ls)"},
+        {"TEE", "$(_patchbay_names tee ls \"${words[0]}\")"},
+        {"ENTITY", "$(_patchbay_entities)"},
+        {"KIND[:TARGET]", "vhost: vhost-server: dev: kernel-new: none"},
+        {"KEY", "$(_patchbay_keys)"},
     };
     // "[WIRE]" and "VIF..." are completed as WIRE and VIF are.
     char *bare = text_slice(name, strcspn(name, "."));
@@ -191,6 +207,8 @@ static void print_arguments(void)
             size_t length = strcspn(word, " ");
             char *name = text_slice(word, length);
             const char *words = strncmp(name, "KEY=", 4) == 0 ? key_words(&commands[i]) : completer(name);
+            if (strncmp(commands[i].arguments, "ENTITY KEY=", strlen("ENTITY KEY=")) == 0 && position == 1)
+                words = "$(_patchbay_keys =)";
             const char *where = strstr(name, "...") != NULL ? "*" : text_format("%zu", position);
             if (*words != '\0')
                 printf("    \"%s\":%s) values=\"%s\" ;;\n", commands[i].name, where, words);
@@ -209,6 +227,20 @@ void completion_print(void)
            "# Asks the daemon for the names that the listing command $@ knows.\n"
            "_patchbay_names() {\n"
            "    patchbay --timeout 2 \"${where[@]}\" \"$@\" --names 2>/dev/null\n"
+           "}\n\n"
+           "# What conf takes: as it is typed, first the kind, then names.\n"
+           "_patchbay_entities() {\n"
+           "    local kind=${current%%%%:*} name\n"
+           "    case $current in\n"
+           "    network:* | port:* | vif:* | wire:*)\n"
+           "        for name in $(_patchbay_names \"$kind\" ls); do echo \"$kind:$name\"; done ;;\n"
+           "    *) echo host network: port: vif: wire: ;;\n"
+           "    esac\n"
+           "}\n\n"
+           "# The keys that the entity has now, each with $1 behind it.\n"
+           "_patchbay_keys() {\n"
+           "    local key\n"
+           "    for key in $(_patchbay_names conf list \"${words[0]}\"); do echo \"$key$1\"; done\n"
            "}\n\n");
     print_groups();
     print_flags();

@@ -6,6 +6,22 @@ _patchbay_names() {
     patchbay --timeout 2 "${where[@]}" "$@" --names 2>/dev/null
 }
 
+# What conf takes: as it is typed, first the kind, then names.
+_patchbay_entities() {
+    local kind=${current%%:*} name
+    case $current in
+    network:* | port:* | vif:* | wire:*)
+        for name in $(_patchbay_names "$kind" ls); do echo "$kind:$name"; done ;;
+    *) echo host network: port: vif: wire: ;;
+    esac
+}
+
+# The keys that the entity has now, each with $1 behind it.
+_patchbay_keys() {
+    local key
+    for key in $(_patchbay_names conf list "${words[0]}"); do echo "$key$1"; done
+}
+
 _patchbay_commands="plug unplug wire tap bump tee vif port network conf show stats top events export apply audit version help"
 
 # Leaves in group the second words of the commands that begin with $1.
@@ -121,10 +137,13 @@ _patchbay_arguments() {
     "network set":0) values="$(_patchbay_names network ls)" ;;
     "network show":0) values="$(_patchbay_names network ls)" ;;
     "network rm":0) values="$(_patchbay_names network ls)" ;;
-    "conf list":0) values="host network: port: vif: wire:" ;;
-    "conf get":0) values="host network: port: vif: wire:" ;;
-    "conf set":0) values="host network: port: vif: wire:" ;;
-    "conf unset":0) values="host network: port: vif: wire:" ;;
+    "conf list":0) values="$(_patchbay_entities)" ;;
+    "conf get":0) values="$(_patchbay_entities)" ;;
+    "conf get":1) values="$(_patchbay_keys)" ;;
+    "conf set":0) values="$(_patchbay_entities)" ;;
+    "conf set":1) values="$(_patchbay_keys =)" ;;
+    "conf unset":0) values="$(_patchbay_entities)" ;;
+    "conf unset":1) values="$(_patchbay_keys)" ;;
     "show":0) values="$(_patchbay_names wire ls)" ;;
     "stats":0) values="$(_patchbay_names wire ls)" ;;
     help:0) values=$_patchbay_commands ;;
@@ -133,13 +152,19 @@ _patchbay_arguments() {
 }
 
 _patchbay() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    # Not COMP_WORDS: readline cuts words at colons and equals signs, too.
+    local line=${COMP_LINE:0:COMP_POINT}
+    local typed
+    read -ra typed <<<"$line"
+    [[ $line == *[[:space:]] ]] && typed+=("")
+    local last=$((${#typed[@]} - 1))
+    local current=${typed[last]} previous=${typed[last - 1]}
     local verb= group= flags= values= i word
     local words=() where=()
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        word=${COMP_WORDS[i]}
+    for ((i = 1; i < last; i++)); do
+        word=${typed[i]}
         case $word in
-        --socket | --network) where+=("$word" "${COMP_WORDS[++i]}") ;;
+        --socket | --network) where+=("$word" "${typed[++i]}") ;;
         --*) [[ $_patchbay_valued == *" $word "* ]] && ((i++)) ;;
         *)
             if [[ -z $verb ]]; then
@@ -168,6 +193,10 @@ _patchbay() {
     COMPREPLY=($(compgen -W "$values" -- "$current"))
     # A key or a kind goes on after its last character.
     [[ ${COMPREPLY[0]} == *[=:] ]] && compopt -o nospace 2>/dev/null
+    # Where readline cuts at colons, it wants what stands behind the last one.
+    [[ $current == *:* && $COMP_WORDBREAKS == *:* ]] &&
+        COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*:}"}"}")
     return 0
 }
-complete -F _patchbay patchbay
+# Where nothing is known, files: -f, --socket, export.
+complete -o default -F _patchbay patchbay
