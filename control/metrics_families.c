@@ -415,5 +415,7 @@ const struct metrics_family metrics_families[] = {
      QUEUE(transmitted.bytes), "Bytes of these."},
     {P "vif_queue_notifications", METRICS_COUNTER, "", METRICS_QUEUE, true, print_queue, QUEUE(notified),
      "As vif_notifications, by queue."},
+    {P "vif_queue_busy_cycles", METRICS_COUNTER, "cycles", METRICS_QUEUE, true, print_queue, QUEUE(busy_cycles),
+     "Cycles that workers spent on the frames received from the queue; an estimate by samples."},
     {.name = NULL},
 };

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from harness import SLOW, Daemon, DaemonTest, UnixConnection, ask, main
+from harness import SLOW, Daemon, DaemonTest, UnixConnection, ask, main, wait_for
 
 NET = "/v1/networks/default"
 OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"}
@@ -106,6 +106,14 @@ class Metrics(DaemonTest):
         self.assertEqual(find(series, "patchbay_worker_stage_cycles_total", stage="copy"), worker["stages"]["copy"]["cycles"])
         _, less = self.scrape()
         self.assertFalse(has(less, "patchbay_leg_frames_total") or has(less, "patchbay_vif_queue_received_bytes_total"))
+
+        def busy() -> int:
+            return int(d.get("/v1/vifs/a/stats").json["queues"][0]["busy_cycles"])
+
+        d.fake("load a 0 50")
+        wait_for(lambda: busy() > 0, "the queue costs something")
+        before, (_, series), after = busy(), self.scrape("?detail=1"), busy()
+        self.assertIn(find(series, "patchbay_vif_queue_busy_cycles_total", vif="a", queue="0"), range(before, after + 1))
 
     def test_reasons_appear_and_stay_and_incarnations_differ(self) -> None:
         d = self.d
