@@ -24,11 +24,15 @@ static const char *const sections[OBJECT_KIND_COUNT] = {"networks", "vifs", "por
 
 // ---- the body ----
 
+enum { IGNORED = 3 };
+static const char *const ignored[IGNORED] = {"generation", "instance", "seq"};
+
 struct reading {
     struct batch *batch;
     const char *body;
     struct error *error;
     struct slice arrays[OBJECT_KIND_COUNT];
+    bool seen[IGNORED];
 };
 
 static int take_item(void *arg, const struct slice *item)
@@ -40,26 +44,38 @@ static int take_item(void *arg, const struct slice *item)
     return 0;
 }
 
-static int take_member(void *arg, const struct slice *key, const struct slice *value)
+// A member that GET shows besides, so that its answer can be put: it means nothing, but the body is JSON only if it is.
+static int take_ignored(struct reading *reading, const char *key, const struct slice *value, bool *seen)
+{
+    bool nested = value->text[0] == '{' || value->text[0] == '[';
+    json_t *json = nested || *seen ? NULL : json_loadb(value->text, value->size, JSON_DECODE_ANY, NULL);
+
+    if (json == NULL)
+        return error_set(reading->error, PATCHBAY_ERROR_BAD_VALUE, key,
+                         "%s is what GET /v1/config shows, a number or a string, given once; it may be left out", key);
+    json_decref(json);
+    *seen = true;
+    return 0;
+}
+
+static int take_member(void *arg, const char *key, const struct slice *value)
 {
     struct reading *reading = arg;
-    char name[64];
 
-    snprintf(name, sizeof(name), "%.*s", key->size < sizeof(name) ? (int)key->size : (int)sizeof(name) - 1, key->text);
-    // What GET shows besides, so that its answer can be put.
-    if (strcmp(name, "generation") == 0 || strcmp(name, "instance") == 0 || strcmp(name, "seq") == 0)
-        return 0;
+    for (size_t i = 0; i < IGNORED; i++)
+        if (strcmp(key, ignored[i]) == 0)
+            return take_ignored(reading, key, value, &reading->seen[i]);
     for (size_t kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-        if (strcmp(name, sections[kind]) != 0)
+        if (strcmp(key, sections[kind]) != 0)
             continue;
         if (value->text[0] != '[' || reading->arrays[kind].text != NULL)
-            return error_set(reading->error, PATCHBAY_ERROR_BAD_VALUE, name, "%s is an array of objects, given once",
-                             name);
+            return error_set(reading->error, PATCHBAY_ERROR_BAD_VALUE, key, "%s is an array of objects, given once",
+                             key);
         reading->arrays[kind] = *value;
         return 0;
     }
-    return error_set(reading->error, PATCHBAY_ERROR_UNKNOWN_FIELD, name,
-                     "a configuration has no field \"%s\"; it has networks, vifs, ports and wires", name);
+    return error_set(reading->error, PATCHBAY_ERROR_UNKNOWN_FIELD, key,
+                     "a configuration has no field \"%.80s\"; it has networks, vifs, ports and wires", key);
 }
 
 int config_parse(struct batch *batch, const char *body, size_t size, struct error *error)

@@ -2,6 +2,7 @@
 #include "slicer.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <string.h>
 
 struct cursor {
@@ -102,9 +103,19 @@ static int take_value(struct cursor *cursor, struct slice *value)
     return 0;
 }
 
-int slicer_object(const char *body, size_t size,
-                  int (*each)(void *arg, const struct slice *key, const struct slice *value), void *arg,
-                  struct error *error)
+// What a key says, escapes and all: as jansson reads it, so that there is one opinion about it. NULL, with the error.
+static json_t *read_key(const struct cursor *cursor, const char *text, size_t size)
+{
+    const struct cursor at = {cursor->body, text, text + size, cursor->error};
+    json_t *key = json_loadb(text, size, JSON_DECODE_ANY, NULL);
+
+    if (key == NULL)
+        refuse(&at, "a key in UTF-8, without control characters,");
+    return key;
+}
+
+int slicer_object(const char *body, size_t size, int (*each)(void *arg, const char *key, const struct slice *value),
+                  void *arg, struct error *error)
 {
     struct cursor cursor = {body, body, body + size, error};
     bool first = true;
@@ -113,7 +124,10 @@ int slicer_object(const char *body, size_t size,
     if (!take(&cursor, '{'))
         return refuse(&cursor, "an object ({…})");
     while (!take(&cursor, '}')) {
-        struct slice key, value;
+        const char *begin;
+        struct slice value;
+        json_t *key;
+        int result;
 
         if (!first && !take(&cursor, ','))
             return refuse(&cursor, "\",\" or \"}\"");
@@ -121,13 +135,17 @@ int slicer_object(const char *body, size_t size,
         skip_space(&cursor);
         if (cursor.at == cursor.end || *cursor.at != '"')
             return refuse(&cursor, "a key in quotes");
-        key.text = cursor.at + 1;
+        begin = cursor.at;
         if (skip_string(&cursor) != 0)
             return -EINVAL;
-        key.size = (size_t)(cursor.at - key.text) - 1;
-        if (!take(&cursor, ':'))
-            return refuse(&cursor, "\":\"");
-        if (take_value(&cursor, &value) != 0 || each(arg, &key, &value) != 0)
+        key = read_key(&cursor, begin, (size_t)(cursor.at - begin));
+        if (key == NULL)
+            return -EINVAL;
+        result = take(&cursor, ':') ? take_value(&cursor, &value) : refuse(&cursor, "\":\"");
+        if (result == 0)
+            result = each(arg, json_string_value(key), &value);
+        json_decref(key);
+        if (result != 0)
             return -EINVAL;
     }
     skip_space(&cursor);

@@ -18,12 +18,11 @@ struct slice {
     size_t size;
 };
 
-// Calls each(arg, key, value) for every member of the object that the body is; a key with escapes is given as it
-// stands. Returns 0, or -EINVAL with the error: Malformed with the line, or what `each` set (it returns -EINVAL to
-// stop).
-int slicer_object(const char *body, size_t size,
-                  int (*each)(void *arg, const struct slice *key, const struct slice *value), void *arg,
-                  struct error *error);
+// Calls each(arg, key, value) for every member of the object that the body is; the key is good during the call. A
+// member that comes twice is given twice, and a value that `each` doesn't read on is nobody's: it may be no JSON.
+// Returns 0, or -EINVAL with the error: Malformed with the line, or what `each` set (it returns -EINVAL to stop).
+int slicer_object(const char *body, size_t size, int (*each)(void *arg, const char *key, const struct slice *value),
+                  void *arg, struct error *error);
 
 // Calls each(arg, value) for every value of an array that slicer_object gave; body is for the line in errors.
 int slicer_array(const char *body, const struct slice *array, int (*each)(void *arg, const struct slice *value),

@@ -41,15 +41,13 @@ static int take_operation(void *arg, const struct slice *item)
     return 0;
 }
 
-static int take_member(void *arg, const struct slice *key, const struct slice *value)
+static int take_member(void *arg, const char *key, const struct slice *value)
 {
     struct reading *reading = arg;
-    char name[64];
 
-    snprintf(name, sizeof(name), "%.*s", key->size < sizeof(name) ? (int)key->size : (int)sizeof(name) - 1, key->text);
-    if (strcmp(name, "operations") != 0)
-        return error_set(reading->error, PATCHBAY_ERROR_UNKNOWN_FIELD, name,
-                         "a transaction has no field \"%s\"; it has operations", name);
+    if (strcmp(key, "operations") != 0)
+        return error_set(reading->error, PATCHBAY_ERROR_UNKNOWN_FIELD, key,
+                         "a transaction has no field \"%.80s\"; it has operations", key);
     if (reading->any || value->text[0] != '[')
         return error_set(reading->error, PATCHBAY_ERROR_BAD_VALUE, "operations",
                          "operations is an array of objects, given once");

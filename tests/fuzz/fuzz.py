@@ -151,6 +151,32 @@ def request_seeds() -> Iterator[bytes]:
              'PUT vifs/x {"kind":"vhost","path":"/run/x","owner":"me"}\nPATCH vifs/x {"owner":null,"labels":{"a":null}}\n',
              'PUT vifs/y {"kind":"dev","devargs":"net_null0"}\nPUT vifs/z {"kind":"kernel-new","interface":"tap0"}\nPUT vifs/z {"kind":"no"}\n',
              'PUT vifs/x {"kind":"none","kind":"none"}\nPUT vifs/x [[[[[[[[[[[[[[[[[[1]\nPUT vifs/x {"owner":"\\u0000"}\nPUT vifs/x {"colour":1}\n']
+    def ops(*operations: object) -> str:
+        return "POST transactions " + json.dumps({"operations": operations}) + "\n"
+
+    def put(path: str, body: object, **more: str) -> object:
+        return {"method": "PUT", "path": "/v1/" + path, "body": body, **more}
+    net, whole = "networks/default/", '{"networks":[],"vifs":[%s],"ports":[%s],"wires":[%s]}'
+    vifs = ",".join(f'{{"name":"{n}","kind":"none"}}' for n in "abcd")
+    ports = ",".join(f'{{"network":"default","name":"{n}","vif":"{n}"}}' for n in "abcd")
+    wired = '{"network":"default","name":"w","a":"a","b":"b","tees":[{"name":"t","port":"c","mode":"tap"}]}'
+    swapped = '{"name":"w","a":"b","b":"a","tees":[{"name":"f","port":"c","out_port":"d","mode":"bump"},{"name":"t"}]}'
+    lines += [
+        plug + ops(put(net + "wires/w", {"a": "a", "b": "b"}), put(net + "wires/w/tees/t", {"port": "c"}, if_none_match="*"),
+                   {"method": "PATCH", "path": "/v1/networks/default/wires/w", "body": {"b": None}, "if_match": '"2"'}),
+        ops(put("vifs/v", {"kind": "vhost", "path": "v.sock"}), put(net + "ports/v", {"vif": "v"}),
+            {"method": "DELETE", "path": "/v1/vifs/v?detach=1"}, put("networks/n", {})) + "END\n" + ops({"method": "GET", "path": "/v1/vifs"}),
+        plug + wire + ops({"method": "DELETE", "path": "/v1/networks/default/wires/w/tees/t"}, {"method": "DELETE", "path": "/v1/vifs/a"}),
+        plug + ops(put(net + "wires/w", {"a": "a", "b": "b", "tees": [{"name": "f", "port": "c", "out_port": "d", "mode": "bump"}]})) +
+        ops(put(net + "wires/w/tees/f?force=1", {"port": "c", "out_port": "d", "mode": "bump"})) +
+        ops(put(net + "wires/w?when_ready=1", {"tees": [{"name": "f", "port": "c", "out_port": "d", "mode": "bump"}]})),
+        "PUT config " + whole % (vifs, ports, wired) + "\nEND\nPUT config " + whole % (vifs, ports, swapped) + " \n",
+        "PUT config " + whole % (vifs, ports, wired) + "  \nPUT config " + whole % ("", "", "") + "\n",
+        'PUT config { "generation" : 1, "instance":"i", "seq":2 ,"networks":[ {"name":"n","labels":{"a":"b\\"]"}} ],"vifs":[{"name":"a","kind":"none"}, '
+        '{"name":"a","kind":"dev","devargs":"x"}],"ports":[{"network":"n","name":"p"}],"wires":[{"network":"no","name":"p"}]}\n',
+        plug + wire + "PUT config " + whole % (vifs.replace("none", "kernel-new", 1).replace("}", ',"interface":"i"}', 1), ports, wired) + "\n",
+        'PUT config {"networks":[],"\\u0076ifs":[],"ports":[],"wires":[],"seq":null}\nPOST transactions {"operations":[1,[],{}]}\n'
+        'POST transactions {"operations":[],"operations":[]}\nPUT config {"networks":[]]}\nPUT config {"seq":tru,"seq":[]}\n']
     for text in lines:
         yield text.encode()
 

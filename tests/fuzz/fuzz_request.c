@@ -7,12 +7,14 @@
 //
 // Input: lines "PUT wires/default/w {…}", "PATCH …", "DELETE …", with
 // "vifs/v", "networks/n", "ports/net/p", "wires/net/w", "tees/net/w/t"; what
-// follows the path is the body, taken as it is. "END" commits what came before.
+// follows the path is the body, taken as it is. "POST transactions {…}" and
+// "PUT config {…}" are many changes at once (fuzz_batch.c). "END" commits what came before.
 
 #include "control/change.h"
 #include "control/check.h"
 #include "control/compile.h"
 #include "control/request.h"
+#include "fuzz_batch.h"
 #include "model_check.h"
 
 #include <stdio.h>
@@ -52,7 +54,7 @@ static bool read_line(const char *text, size_t size, struct line *line)
     return line->part_count >= 3;
 }
 
-static void check_error(const struct error *error)
+void fuzz_check_error(const struct error *error)
 {
     json_t *json = request_encode_error(error);
     char *text;
@@ -129,15 +131,31 @@ static void run_line(struct model_change *changes, struct model *model, const st
     if (line->parts[0][0] != 'D') {
         body = request_parse(line->body, line->body_size, &error);
         if (body == NULL) {
-            check_error(&error);
+            fuzz_check_error(&error);
             return;
         }
     }
     if (change(changes, model, line, body, &error) < 0) {
-        check_error(&error);
+        fuzz_check_error(&error);
         model_undo(changes, mark);
     }
     json_decref(body);
+}
+
+// Is the line one of many changes? Then it was run.
+static bool run_batch(struct model_change *changes, struct model *model, const char *text, size_t size)
+{
+    static const char *const verbs[] = {[BATCH_TRANSACTION] = "POST transactions ", [BATCH_CONFIG] = "PUT config "};
+
+    for (size_t kind = 0; kind < sizeof(verbs) / sizeof(verbs[0]); kind++) {
+        size_t len = strlen(verbs[kind]);
+
+        if (size < len || memcmp(text, verbs[kind], len) != 0)
+            continue;
+        fuzz_batch(model, changes, (enum batch_kind)kind, text + len, size - len);
+        return true;
+    }
+    return false;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -160,12 +178,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (len == 3 && memcmp(text, "END", 3) == 0) {
             model_commit(&changes);
             model_begin(model, &changes);
-        } else if (read_line(text, len, &line)) {
+        } else if (!run_batch(&changes, model, text, len) && read_line(text, len, &line)) {
             run_line(&changes, model, &line);
         }
         text += len + 1;
     }
     model_check(model);
+    fuzz_batch_round_trip(model, &changes);
     model_rollback(&changes);
     model_check(model);
     model_destroy(model);
