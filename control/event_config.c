@@ -4,6 +4,7 @@
 #include "control.h"
 #include "event_log.h"
 #include "server.h"
+#include "status.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,25 @@ static void tell_record(const struct model_record *record, uint64_t generation, 
         in_network ? "\"," : "", object->name, object->uid, (unsigned long long)generation, cause);
 }
 
+static void tell_link(const struct vif *vif)
+{
+    // Deleted again in the same group, it has nothing to say.
+    if (vif != NULL)
+        status_refresh_vif_alone(vif);
+}
+
+// A device that was up before its vif was in the model has had its news, and nobody could be told of which vif: what a
+// new vif begins with is told here.
+static void tell_links(const struct model_change *change)
+{
+    for (size_t i = 0; i < change->record_count; i++) {
+        const struct object *object = change->records[i].new;
+
+        if (change->records[i].old == NULL && object->kind == OBJECT_VIF)
+            tell_link(model_find_vif(control.model, object->name));
+    }
+}
+
 void event_config_tell(const struct model_change *change, const struct command_list *group)
 {
     const struct command *command = TAILQ_FIRST(group);
@@ -57,4 +77,5 @@ void event_config_tell(const struct model_change *change, const struct command_l
             generation++;
         tell_record(record, generation, cause);
     }
+    tell_links(change);
 }

@@ -23,7 +23,8 @@ struct told {
     char tee[LIMIT_NAME_LEN + 1];     // "" but of a bump
     enum status_state state;
     uint32_t reason;  // its hash: the text is told, not kept
-    uint64_t at;      // clock_now; 0: nothing was told yet
+    bool known;       // its first state was told
+    uint64_t at;      // when news of it was told last, clock_now; 0: never
     unsigned skipped; // changes since that were not told
     struct timer pause;
 };
@@ -73,6 +74,7 @@ static struct told *find_or_add(const char *uid, enum what what, const char *net
     strlcpy(told->tee, tee, sizeof(told->tee));
     // Of a bump only the failure is news, not that it is sound from the first.
     told->state = what == WHAT_BUMP ? STATUS_UP : STATUS_OFF;
+    told->known = what == WHAT_BUMP;
     told->reason = hash("");
     RB_INSERT(told_tree, &told_tree, told);
     return told;
@@ -104,7 +106,9 @@ static void tell(struct told *told, const struct status *status, const char *on_
     }
     told->state = status->state;
     told->reason = hash(status->reason);
-    told->at = clock_now();
+    // What a new object begins with is no change: the first of these is told at once, in the order of causes.
+    told->at = told->known ? clock_now() : 0;
+    told->known = true;
     told->skipped = 0;
 }
 

@@ -8,11 +8,20 @@ import threading
 import time
 from typing import Any, Callable
 
-from harness import SLOW, Answer, Daemon, DaemonTest, ask, main, wait_for
+from harness import SLOW, Answer, Daemon, DaemonTest, ask, crowd, main, wait_for
 
 NET = "/v1/networks/default"
 RING = 32768  # LIMIT_EVENTS
 STREAMS = 16  # LIMIT_STREAMS
+
+
+Key = tuple[str, str, str]  # kind, network, name
+
+
+def listed(config: Any) -> dict[Key, str]:
+    """Which objects there are, and which incarnations."""
+    return {(kind, item.get("network", ""), item["name"]): item["uid"]
+            for kind in ("network", "vif", "port", "wire") for item in config[kind + "s"]}
 
 
 class Stream:
@@ -258,6 +267,120 @@ class Events(DaemonTest):
         self.assertLess(len(told), RING)
         late = self.stream("?since=1")
         self.assertEqual(late.first["type"], "gap")
+
+    def test_a_vif_that_is_up_at_once(self) -> None:
+        d = self.d
+        stream = self.stream()
+        d.plug("a")
+        self.check(d.ask("POST", "/v1/transactions", {"operations": [
+            {"method": "PUT", "path": "/v1/vifs/b", "body": {"kind": "none"}},
+            {"method": "PUT", "path": "/v1/vifs/gone", "body": {"kind": "none"}},
+            {"method": "DELETE", "path": "/v1/vifs/gone"}]}), 200)
+        d.plug("z")
+        seen = stream.until(lambda e: e["type"] == "vif_link" and e["vif"] == "z")
+        told = [(e["vif"], e["state"], e["uid"]) for e in seen if e["type"] == "vif_link"]
+        self.assertEqual(told, [(name, "up", d.get(f"/v1/vifs/{name}").json["uid"]) for name in ("a", "b", "z")])
+        for name in ("a", "b", "z"):
+            order = [e["type"] for e in seen if name in (e.get("vif"), e.get("name")) and e.get("kind") != "port"]
+            self.assertEqual(order, ["config", "vif_link"])
+
+    def test_a_change_larger_than_the_ring(self) -> None:
+        """Nobody misses it without being told so: those that watch are cut, those that come back get a gap."""
+        d = self.d = Daemon(state=":memory:")
+        self.addCleanup(d.close)
+        d.plug("a")
+        before = d.get("/v1/config").json
+        watching, late = self.stream(), f"?since={before['seq']}&instance={before['instance']}"
+        before["ports"] += [{"name": f"p{i}"} for i in range(RING + 100)]
+        self.check(d.ask("PUT", "/v1/config?force=1", before), 200)
+        last = watching.next()
+        self.assertEqual((last["type"], last["reason"], last["seq"]), ("end", "slow", watching.first["seq"]))
+        self.assertIsNone(watching.line())
+        gap = self.stream(late)
+        self.assertEqual(gap.first["type"], "gap")
+        after = self.check(d.get("/v1/config"), 200).json
+        self.assertEqual(len(after["ports"]), RING + 101)
+        self.assertEqual(gap.first["seq"], after["seq"])
+        again = self.stream(f"?since={after['seq']}&instance={after['instance']}")
+        self.check(d.delete("/v1/vifs/a?detach=1"), 200)
+        for stream in (gap, again):
+            self.assertEqual((stream.next()["name"], stream.next()["op"]), ("a", "delete"))
+
+    def storm(self, worker: int, changes: list[int]) -> None:
+        """Makes, plugs and deletes a few objects again and again, one by one and in transactions."""
+        client, net = self.d.connect(60 * SLOW), f"/v1/networks/n{worker}"
+        names = [f"{worker}-{i}" for i in range(6)]
+        self.check(ask(client, "PUT", net, {}), 201)
+        for i in range(60):
+            name, other = names[i * 5 % 6], names[i % 6]
+            ask(client, "PUT", f"/v1/vifs/{name}", {"kind": "none"})
+            self.check(ask(client, "POST", "/v1/transactions", {"operations": [
+                {"method": "PUT", "path": f"{net}/ports/{name}", "body": {"vif": name}},
+                {"method": "PUT", "path": f"{net}/wires/{name}", "body": {"a": name, "labels": {"i": str(i)}}},
+                *([{"method": "DELETE", "path": f"/v1/vifs/{name}?detach=1"}] if i % 3 == 0 else [])]}), 200)
+            if i % 4 == 0:
+                ask(client, "DELETE", f"{net}/wires/{other}")
+                ask(client, "DELETE", f"{net}/ports/{other}?detach=1")
+            changes.append(i)
+        client.close()
+
+    def follow(self, watching: list[Any]) -> tuple[dict[Key, str], dict[str, str]]:
+        """Lists, then watches until the vif `end` goes: which objects there are by then, and what their vifs' links are."""
+        client = self.d.connect()
+        config = self.check(ask(client, "GET", "/v1/config"), 200).json
+        client.close()
+        stream = self.stream(f"?since={config['seq']}&instance={config['instance']}")
+        self.assertEqual((stream.first["type"], stream.first["seq"]), ("heartbeat", config["seq"]))
+        watching.append(stream)
+        state, links, seq = listed(config), {}, config["seq"]
+        while True:
+            event, seq = stream.next(), seq + 1
+            self.assertEqual(event["seq"], seq)
+            if event["type"] == "vif_link":
+                links[event["uid"]] = event["state"]
+            if event["type"] != "config":
+                continue
+            key = (event["kind"], event.get("network", ""), event["name"])
+            self.assertEqual(event["op"] == "create", key not in state, event)
+            self.assertIn(state.get(key), (None, event["uid"]), event)
+            state[key] = event["uid"]
+            if event["op"] == "delete":
+                del state[key]
+                if key == ("vif", "", "end"):
+                    return state, links
+
+    def test_list_then_watch_under_a_storm(self) -> None:
+        """What is listed at any moment of a storm, and the events from there on, are the state in which it ends."""
+        d = self.d
+        d.plug("end")
+        storms, watchers = 4, 8
+        changes, watching, ended, results = [], [], [], []  # type: ignore[var-annotated]
+
+        def work(worker: int) -> None:
+            if worker < storms:
+                try:
+                    self.storm(worker, changes)
+                finally:
+                    ended.append(worker)
+            elif worker < storms + watchers:
+                # One after the other, spread over the storm.
+                wait_for(lambda: len(changes) >= 25 * (worker - storms) or len(ended) == storms, "the storm goes on")
+                results.append(self.follow(watching))
+            else:
+                wait_for(lambda: len(ended) == storms and len(watching) == watchers, "the storm's end", seconds=60)
+                self.check(d.delete("/v1/vifs/end?detach=1"), 200)
+
+        crowd(storms + watchers + 1, work)
+        state = listed(d.get("/v1/config").json)
+        vifs = {vif["uid"]: vif["status"]["state"] for vif in d.get("/v1/vifs").json["items"]}
+        self.assertEqual(len(results), watchers)
+        self.assertGreater(len(state), 20)
+        for seen, links in results:
+            self.assertEqual(seen, state)
+            self.assertEqual({uid: link for uid, link in links.items() if uid in vifs},
+                             {uid: link for uid, link in vifs.items() if uid in links})
+        # The first has seen nearly all of them come.
+        self.assertGreater(max(len(links) for _, links in results), 20)
 
     def test_quota_of_its_own(self) -> None:
         d = self.d
