@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 // Who asks, as the kernel tells it.
@@ -54,10 +55,11 @@ struct exchange {
     // The server's own.
     struct MHD_Connection *connection;
     struct client *client;
-    size_t body_room;  // allocated
-    bool arrived;      // the request is whole
-    size_t body_limit; // bytes
-    bool suspended;    // until it is answered
+    size_t body_room;              // allocated
+    bool arrived;                  // the request is whole
+    size_t body_limit;             // bytes
+    bool suspended;                // until it is answered
+    SLIST_ENTRY(exchange) waiting; // to be suspended
     bool stream;
     bool paused; // a stream that has nothing to send for now
     bool too_large;
