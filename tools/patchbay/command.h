@@ -91,6 +91,9 @@ const char *help_usage(const struct command *command);
 // Returns how many there were.
 size_t help_print(const char *words);
 
+// The same as JSON: {"commands":[{"name","selector","arguments","options":[…],"help","details","changes"}]}.
+size_t help_print_json(const char *words);
+
 // document.c: prints the man page's sections of options and commands, in
 // scdoc's language.
 void document_man(void);

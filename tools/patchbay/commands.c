@@ -264,7 +264,7 @@ static int help_run(struct call *call)
     const char *words = "";
     for (size_t i = 0; i < call->argument_count; i++)
         words = text_format("%s%s%s", words, i == 0 ? "" : " ", call->arguments[i]);
-    if (help_print(words) > 0)
+    if ((call->json ? help_print_json(words) : help_print(words)) > 0)
         return EXIT_DONE;
     return command_misused(call->command, "there is no command \"%s\"; patchbay --help lists all", text_clean(words));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "command.h"
+#include "output.h"
 #include "text.h"
 
 #include <stdio.h>
@@ -54,16 +55,51 @@ static void print_overview(void)
            "Exit status: 0 done, 1 refused, 2 wrong usage, 3 daemon not reached, 4 not supported.\n");
 }
 
+// Whether the command's name begins with these words.
+static bool is_meant(const struct command *command, const char *words)
+{
+    size_t length = strlen(words);
+    return length == 0 || (strncmp(command->name, words, length) == 0 &&
+                           (command->name[length] == '\0' || command->name[length] == ' '));
+}
+
+static json_t *describe_options(const struct option_spec *specs)
+{
+    json_t *options = json_array();
+    for (; specs != NULL && specs->name != NULL; specs++)
+        json_array_append_new(options, json_pack("{ss ss? ss sb}", "name", specs->name, "value", specs->value, "help",
+                                                 specs->help, "repeats", specs->repeats));
+    return options;
+}
+
+size_t help_print_json(const char *words)
+{
+    json_t *list = json_array(), *all;
+    for (size_t i = 0; i < command_count; i++) {
+        const struct command *command = &commands[i];
+        if (is_meant(command, words))
+            json_array_append_new(list, json_pack("{ss ss? ss so ss ss sb}", "name", command->name, "selector",
+                                                  command->selector, "arguments", command->arguments, "options",
+                                                  describe_options(command->options), "help", command->help, "details",
+                                                  command->details, "changes", command->changes));
+    }
+    size_t count = json_array_size(list);
+    all = json_pack("{so so}", "commands", list, "options", describe_options(global_options));
+    if (count > 0)
+        output_json(all);
+    json_decref(all);
+    return count;
+}
+
 size_t help_print(const char *words)
 {
-    size_t length = strlen(words), count = 0;
-    if (length == 0) {
+    size_t count = 0;
+    if (*words == '\0') {
         print_overview();
         return command_count;
     }
     for (size_t i = 0; i < command_count; i++) {
-        const char *name = commands[i].name;
-        if (strncmp(name, words, length) != 0 || (name[length] != '\0' && name[length] != ' '))
+        if (!is_meant(&commands[i], words))
             continue;
         if (count++ > 0)
             printf("\n");

@@ -39,9 +39,19 @@ static int run(int argc, char *argv[])
     return code;
 }
 
+// Looked for before anything is read: what is wrong with the other words is told as JSON, too.
+static bool wants_json(char *argv[])
+{
+    for (char **word = argv; *word != NULL && strcmp(*word, "--") != 0; word++)
+        if (strcmp(*word, "--json") == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char *argv[])
 {
     output_start();
+    output.json = wants_json(argv);
     int code = output_finish(run(argc, argv));
     text_release(0);
     return code;

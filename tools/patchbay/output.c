@@ -26,8 +26,31 @@ void output_start(void)
         output.terminal && (no_color == NULL || *no_color == '\0') && term != NULL && strcmp(term, "dumb") != 0;
 }
 
+// What was complained of first; NULL: nothing. Only with --json.
+static char *complaint;
+
+static void show_failure(int code)
+{
+    static const char *const codes[] = {[EXIT_REFUSED] = "Failed",
+                                        [EXIT_USAGE] = "Usage",
+                                        [EXIT_UNREACHED] = "Unreached",
+                                        [EXIT_UNSUPPORTED] = "NotSupported"};
+    json_t *message = json_string(complaint != NULL ? complaint : "");
+    // A word of the command line that isn't UTF-8 may be in it.
+    if (message == NULL)
+        message = json_string("see standard error");
+    json_t *failure =
+        json_pack("{s{ss so sn sn}}", "error", "code", codes[code], "message", message, "field", "details");
+    output_json(failure);
+    json_decref(failure);
+}
+
 int output_finish(int code)
 {
+    if (output.json && code != EXIT_DONE && !output.failure_shown)
+        show_failure(code);
+    free(complaint);
+    complaint = NULL;
     if (fflush(stdout) != 0 || ferror(stdout)) {
         output_complain("the result could not be written in full: %s", strerror(errno));
         return code == EXIT_DONE ? EXIT_REFUSED : code;
@@ -54,6 +77,12 @@ void output_complain(const char *format, ...)
     vfprintf(stderr, format, arguments);
     va_end(arguments);
     fputc('\n', stderr);
+    if (!output.json || complaint != NULL)
+        return;
+    va_start(arguments, format);
+    if (vasprintf(&complaint, format, arguments) < 0)
+        complaint = NULL;
+    va_end(arguments);
 }
 
 const char *output_state_color(const char *state)

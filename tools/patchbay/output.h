@@ -12,6 +12,9 @@ struct output {
     bool terminal; // standard output is one
     bool color;
     bool utf8; // lines and arrows may be drawn
+    bool json; // --json: a failure is JSON on standard output too
+    // A failure was written as JSON already: the daemon's refusal.
+    bool failure_shown;
 };
 extern struct output output;
 
@@ -23,6 +26,8 @@ void output_start(void);
 
 // Ends output; returns code, or EXIT_REFUSED with a message if something could
 // not be written (a full disk), so that no half result passes for a whole one.
+// With --json a failure that wasn't a refusal of the daemon's gets the same form, by the exit code and the first
+// complaint.
 int output_finish(int code);
 
 // Writes JSON and a newline: indented for people, on one line for programs.

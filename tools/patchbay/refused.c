@@ -106,8 +106,10 @@ int client_refused(struct client *client, const struct reply *reply)
     const char *message = field_text(reply->body, "error.message", NULL);
     const char *field = field_text(reply->body, "error.field", NULL);
     const char *version = NULL;
-    if (client->json)
+    if (client->json && field_get(reply->body, "error") != NULL) {
         output_json(reply->body);
+        output.failure_shown = true;
+    }
     if (message == NULL)
         message = text_format("the daemon refused with HTTP %ld and gave no reason", reply->status);
     if (may_be_age(reply, code) && daemon_is_older(client, &version)) {

@@ -70,6 +70,13 @@ int state_export(struct call *call)
         code = write_file(reply.body, file);
     else if (code == EXIT_DONE)
         print_state(reply.body, stdout);
+    if (code == EXIT_DONE && call->json && file != NULL && strcmp(file, "-") != 0) {
+        json_t *written = field_object();
+        field_set(written, "file", json_string(file));
+        field_set(written, "generation", json_incref(field_get(reply.body, "generation")));
+        output_json(written);
+        json_decref(written);
+    }
     client_clear(&reply);
     return code;
 }
