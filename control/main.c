@@ -119,6 +119,7 @@ static int start_dataplane(const struct options *options, char *reason, size_t s
         .workers = options->workers,
         .poll = options->poll,
         .hugepages_mb = options->hugepages_mb,
+        .no_telemetry = options->no_telemetry,
         .eal_args = options->eal_args,
         .eal_arg_count = options->eal_arg_count,
         .log = log_write,

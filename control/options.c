@@ -185,6 +185,13 @@ static const char *set_metrics_listen(struct options *options, const char *value
     return metrics_server_parse(value, &address, &size);
 }
 
+static const char *set_no_telemetry(struct options *options, const char *value)
+{
+    (void)value;
+    options->no_telemetry = true;
+    return NULL;
+}
+
 static const char *set_log_level(struct options *options, const char *value)
 {
     return log_level_parse(value, &options->log_level) != 0 ? "must be error, warning, notice, info or debug" : NULL;
@@ -221,6 +228,7 @@ static const struct option_row {
     {"metrics-socket-group", "GROUP", set_metrics_socket_group, "its group (the daemon's own)"},
     {"metrics-listen", "[ADDR:]PORT", set_metrics_listen,
      "/metrics over TCP, of 127.0.0.1 if no address is given (none)"},
+    {"no-telemetry", NULL, set_no_telemetry, "no socket of DPDK's telemetry, whose readers see counters and devices"},
     {"log-level", "LEVEL", set_log_level, "error, warning, notice, info or debug (info)"},
     {"check", NULL, set_check, "say what a start would do with the state, touch nothing, and exit"},
     {"help", NULL, NULL, "print this and exit"},

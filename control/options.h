@@ -29,6 +29,7 @@ struct options {
     const char *metrics_socket_group; // NULL: ours
     const char *metrics_listen;       // NULL: none
     enum log_level log_level;
+    bool no_telemetry;           // no socket of DPDK's telemetry
     bool check;                  // only say what a start would do with the state
     const char *const *eal_args; // what stands after "--"
     size_t eal_arg_count;

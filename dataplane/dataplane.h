@@ -46,6 +46,7 @@ struct dataplane_options {
     const char *workers; // list of cores, "2,4-6"; NULL: one, the highest of our affinity, isolated ones preferred
     enum poll_mode poll;
     int hugepages_mb;            // per NUMA node; or HUGEPAGES_AUTO, HUGEPAGES_OFF
+    bool no_telemetry;           // no socket of DPDK's telemetry
     const char *const *eal_args; // the user's own; they win over ours
     size_t eal_arg_count;
     // Takes one message without newline. Called from any thread but workers.

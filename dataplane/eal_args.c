@@ -208,6 +208,8 @@ int eal_args_build(const struct dataplane_options *options, const struct eal_use
         error = add_memory(args, user, memory);
     if (error == 0 && !user->devices)
         error = add_devices(args);
+    if (error == 0 && options->no_telemetry)
+        error = add(args, "--no-telemetry");
     for (size_t i = 0; error == 0 && i < options->eal_arg_count; i++)
         error = add(args, "%s", options->eal_args[i]);
     if (error != 0)

@@ -73,3 +73,8 @@ class Telemetry(Case):
         self.assertEqual(wrong_answers, [])
         daemon.stop()
         self.assertFalse(directory.exists())
+
+        quiet = Daemon(self, "--no-telemetry")
+        directory = dpdk_run_dirs(quiet.pid)[0]
+        self.assertTrue(directory.exists())
+        self.assertEqual([path.name for path in directory.iterdir() if "telemetry" in path.name], [])
