@@ -70,7 +70,8 @@ static const struct shape {
     {"Config",
      "generation:integer instance:uuid seq:integer networks:[NetworkConfig] vifs:[VifConfig] ports:[PortConfig] "
      "wires:[WireConfig]"},
-    {"ConfigPut", "generation?:any instance?:any seq?:any networks:[any] vifs:[any] ports:[any] wires:[any]"},
+    {"ConfigPut", "generation?:any instance?:any seq?:any networks:[NetworkConfigPut] vifs:[VifConfigPut] "
+                  "ports:[PortConfigPut] wires:[WireConfigPut]"},
     {"ConfigDone", "generation:integer dry_run:boolean created:integer changed:integer deleted:integer same:integer "
                    "changes:[PlanStep]"},
     {"PlanStep", "action:create|change|replace|delete kind:network|vif|port|wire network?:string name:string "
@@ -237,6 +238,8 @@ static json_t *describe_string(size_t limit)
     return json_pack("{ss sI}", "type", "string", "maxLength", (json_int_t)limit);
 }
 
+enum { ANY_KIND = -1 }; // of a vif, or no vif
+
 static const char name_pattern[] = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$";
 
 // As in GET /v1/config: shown without status.
@@ -285,10 +288,15 @@ static json_t *describe_value(const struct field *field, const char *noun, const
 }
 
 // What of a table's fields each form has: "" as it is shown; "Put", "Patch" as it is written; "Config" in the whole
-// state; "InWire", a T in its wire.
-static bool has_field(const struct field *field, const char *form)
+// state, "ConfigPut" as that is written; "InWire", a T in its wire. Of a vif each kind has its own field alone;
+// ANY_KIND has all.
+static bool has_field(const struct field *field, const char *form, int kind)
 {
+    const char *target = kind != ANY_KIND ? vif_target_field((enum vif_kind)kind) : field->name;
+
     if ((field->flags & FIELD_STORED) != 0)
+        return false;
+    if (field->decode == request_decode_target && (target == NULL || strcmp(target, field->name) != 0))
         return false;
     if (form[0] == '\0')
         return field->encode != NULL || field->decode == request_decode_nothing;
@@ -301,59 +309,127 @@ static bool has_field(const struct field *field, const char *form)
 
 static bool is_required(const struct field *field, const char *form)
 {
+    // A form of one kind has the field of that kind alone.
     if (form[0] == '\0' || is_config(form))
-        return field->decode != request_decode_target;
-    if (strcmp(form, "InWire") == 0 && field->decode == request_decode_name)
+        return true;
+    if (field->decode == request_decode_target)
+        return strcmp(form, "Patch") != 0;
+    if (field->decode == request_decode_name && (strcmp(form, "InWire") == 0 || strcmp(form, "ConfigPut") == 0))
         return true;
     return strcmp(form, "Patch") != 0 && (field->flags & FIELD_REQUIRED) != 0;
 }
 
-static unsigned add_form(json_t *schemas, const char *noun, const struct field_table *table, const char *form)
+static json_t *describe_kind(int kind)
+{
+    return json_pack("{ss s[s]}", "type", "string", "enum", vif_kind_names[kind]);
+}
+
+// One field of a form; NULL: no decoder that is known here.
+static json_t *describe_field(const struct field *field, const char *noun, const char *form, int kind)
+{
+    bool written = form[0] != '\0' && !is_config(form), ignored = written && (field->flags & FIELD_READ_ONLY) != 0;
+    json_t *schema;
+
+    if (ignored)
+        return json_pack("{ss}", "description", "ignored");
+    if (kind != ANY_KIND && strcmp(field->name, "kind") == 0)
+        return describe_kind(kind);
+    schema = describe_value(field, noun, form);
+    // Written, null means the default.
+    if (schema != NULL && written && !is_required(field, form) && (field->flags & FIELD_REQUIRED) == 0 &&
+        field->decode != request_decode_name)
+        schema = make_nullable(schema);
+    return schema;
+}
+
+static unsigned add_variant(json_t *schemas, const char *name, const char *noun, const struct field_table *table,
+                            const char *form, int kind)
 {
     json_t *properties = json_object(), *required = json_array();
+    bool placed = table == request_tables[OBJECT_PORT] || table == request_tables[OBJECT_WIRE];
     unsigned missing = 0;
-    char name[64];
 
     for (size_t i = 0; i < table->count; i++) {
         const struct field *field = &table->fields[i];
-        bool written = form[0] != '\0' && !is_config(form), ignored = written && (field->flags & FIELD_READ_ONLY) != 0;
-        json_t *schema = ignored ? json_pack("{ss}", "description", "ignored") : describe_value(field, noun, form);
+        json_t *schema = describe_field(field, noun, form, kind);
 
         if (schema == NULL) {
             fprintf(stderr, "The field %s of %s has no description: add its decoder to describe_value.\n", field->name,
                     table->noun);
             missing++;
-        } else if (!has_field(field, form)) {
+        } else if (!has_field(field, form, kind)) {
             json_decref(schema);
         } else {
-            // Written, null means the default.
-            if (written && !ignored && (field->flags & FIELD_REQUIRED) == 0 && field->decode != request_decode_name)
-                schema = make_nullable(schema);
             json_object_set_new(properties, field->name, schema);
             if (is_required(field, form))
                 json_array_append_new(required, json_string(field->name));
         }
     }
-    if (is_config(form) && (table == request_tables[OBJECT_PORT] || table == request_tables[OBJECT_WIRE])) {
+    if (placed && strncmp(form, "Config", 6) == 0) {
         json_object_set_new(properties, "network", json_pack("{ss ss}", "type", "string", "pattern", name_pattern));
-        json_array_append_new(required, json_string("network"));
+        if (is_config(form))
+            json_array_append_new(required, json_string("network"));
     }
-    snprintf(name, sizeof(name), "%s%s", noun, form);
     json_object_set_new(schemas, name, make_object(properties, required));
     return missing;
+}
+
+// "vhost-server" as "VifVhostServerPut".
+static void name_variant(char *name, size_t size, const char *kind, const char *form)
+{
+    size_t used = (size_t)snprintf(name, size, "Vif");
+
+    for (bool upper = true; *kind != '\0' && used + 1 < size; kind++) {
+        if (*kind != '-')
+            name[used++] = upper ? (char)toupper((unsigned char)*kind) : *kind;
+        upper = *kind == '-';
+    }
+    snprintf(name + used, size - used, "%s", form);
+}
+
+// A vif is one of its kinds, and `kind` tells a generated client which.
+static unsigned add_vif_form(json_t *schemas, const char *form)
+{
+    json_t *choices = json_array(), *mapping = json_object();
+    unsigned missing = 0;
+    char name[64];
+
+    for (int kind = 0; kind < VIF_KIND_COUNT; kind++) {
+        name_variant(name, sizeof(name), vif_kind_names[kind], form);
+        missing += add_variant(schemas, name, "Vif", request_tables[OBJECT_VIF], form, kind);
+        json_array_append_new(choices, openapi_reference(name));
+        json_object_set_new(mapping, vif_kind_names[kind], json_sprintf("#/components/schemas/%s", name));
+    }
+    snprintf(name, sizeof(name), "Vif%s", form);
+    json_object_set_new(
+        schemas, name,
+        json_pack("{so s{ss so}}", "oneOf", choices, "discriminator", "propertyName", "kind", "mapping", mapping));
+    return missing;
+}
+
+static unsigned add_form(json_t *schemas, const char *noun, const struct field_table *table, const char *form)
+{
+    char name[64];
+
+    // A patch needn't say of which kind the vif is.
+    if (table == request_tables[OBJECT_VIF] && strcmp(form, "Patch") != 0)
+        return add_vif_form(schemas, form);
+    snprintf(name, sizeof(name), "%s%s", noun, form);
+    return add_variant(schemas, name, noun, table, form, ANY_KIND);
 }
 
 unsigned openapi_add_schemas(json_t *schemas)
 {
     static const char *const nouns[OBJECT_KIND_COUNT] = {"Network", "Vif", "Port", "Wire"};
-    static const char *const forms[] = {"", "Put", "Patch", "Config", "InWire"};
+    static const char *const forms[] = {"", "Put", "Patch", "Config", "ConfigPut"};
+    static const char *const tee_forms[] = {"", "Put", "Patch", "Config", "InWire"};
     unsigned missing = 0;
 
     for (size_t kind = 0; kind < OBJECT_KIND_COUNT; kind++)
-        for (size_t form = 0; form < 4; form++)
+        for (size_t form = 0; form < COUNT(forms); form++)
             missing += add_form(schemas, nouns[kind], request_tables[kind], forms[form]);
-    for (size_t form = 0; form < COUNT(forms); form++)
-        missing += add_form(schemas, "Tee", &request_tee_table, forms[form]);
+    for (size_t form = 0; form < COUNT(tee_forms); form++)
+        missing += add_form(schemas, "Tee", &request_tee_table, tee_forms[form]);
     for (size_t i = 0; i < COUNT(shapes); i++)
         json_object_set_new(schemas, shapes[i].name, read_shape(shapes[i].fields));
     json_object_set_new(schemas, "Dropped", describe_reasons(drops, COUNT(drops), false));

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """docs/openapi.yaml: what the daemon prints, valid OpenAPI, and true: the real answers of every route, errors included,
-and the bodies that were taken, checked against it with python3-jsonschema.
+and the requests that were taken, with their parameters, bodies and operations, checked against it with
+python3-jsonschema. What the daemon refuses as unknown the document must refuse, too.
 
 `PATCHBAYD=… test_openapi.py --update` writes the committed file anew. The answers are those that the modules in RECORDED
 provoke; a new route fails here until one of them asks it.
@@ -16,6 +17,7 @@ import re
 import subprocess
 import sys
 import unittest
+import urllib.parse
 import warnings
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,37 @@ class Description:
             raise AssertionError(f"{what} isn't as docs/openapi.yaml says:\n  " + "\n  ".join(wrong[:5]))
 
 
+    def check_query(self, operation: dict[str, Any], query: str, what: str) -> None:
+        known = {p["name"]: p["schema"] for p in operation["parameters"] if p["in"] == "query"}
+        for name, text in urllib.parse.parse_qsl(query, keep_blank_values=True):
+            if name not in known:
+                raise AssertionError(f"{what}: docs/openapi.yaml has no parameter {name}")
+            value = int(text) if known[name].get("type") == "integer" and text.isdigit() else text
+            if known[name].get("type") == "boolean":
+                value = {"1": True, "true": True, "0": False, "false": False}.get(text, text)
+            self.check(value, known[name], f"{name} of {what}")
+
+    def check_request(self, method: str, path: str, body: Any, what: str) -> None:
+        """A request, or an operation of a transaction."""
+        plain, _, query = path.partition("?")
+        found = self.find(method.lower(), described(plain))
+        if found is None:
+            raise AssertionError(f"{what}: docs/openapi.yaml has no such operation")
+        self.check_query(found[1], query, what)
+        if body is None:
+            return
+        if "requestBody" not in found[1]:
+            raise AssertionError(f"{what}: docs/openapi.yaml knows of no body")
+        self.check(body, found[1]["requestBody"]["content"]["application/json"]["schema"], f"the body of {what}")
+        for operation in body.get("operations", []) if found[0] == "/v1/transactions" else []:
+            self.check_request(operation["method"], operation["path"], operation.get("body"), f"{operation} of {what}")
+
+
+def described(path: str) -> str:
+    """Paths of conf may end in a slash and have a VIF; they mean the described ones."""
+    return re.sub("/VIF/conf", "/vif/conf", re.sub("/conf/$", "/conf", path))
+
+
 class OpenApi(unittest.TestCase):
     def test_the_committed_file_is_what_the_daemon_prints(self) -> None:
         self.assertEqual(COMMITTED.read_text(), dump(), "docs/openapi.yaml is stale: tests/control/test_openapi.py --update")
@@ -132,14 +165,36 @@ class OpenApi(unittest.TestCase):
             with self.subTest(bad=bad), self.assertRaises(AssertionError):
                 description.check(bad, schema, "a drain")
 
+    def test_a_vif_is_one_of_its_kinds(self) -> None:
+        """What a generated client makes of `oneOf` and its discriminator: which kind has which field."""
+        description = Description(COMMITTED.read_text())
+        schemas = description.schemas["components"]["schemas"]
+        fields = {"vhost": "path", "vhost-server": "path", "dev": "devargs", "kernel-new": "interface", "none": None}
+        for form in ("", "Put", "Config", "ConfigPut"):
+            union = schemas["Vif" + form]
+            mapping = union["discriminator"]["mapping"]
+            self.assertEqual((union["discriminator"]["propertyName"], set(mapping)), ("kind", set(fields)))
+            self.assertEqual([choice["$ref"] for choice in union["oneOf"]], list(mapping.values()))
+            for kind, reference in mapping.items():
+                variant = description.resolver.resolve(reference)[1]
+                self.assertEqual(variant["properties"]["kind"]["enum"], [kind])
+                self.assertEqual({"path", "devargs", "interface"} & set(variant["properties"]), {fields[kind]} - {None})
+                self.assertLessEqual({"kind", fields[kind]} - {None}, set(variant["required"]))
+        for kind, field in fields.items():
+            put = {"kind": kind, **({field: "x"} if field else {})}
+            description.check(put, schemas["VifPut"], kind)
+            for wrong in ({"kind": kind, "path" if field != "path" else "devargs": "x"}, {**put, "colour": 1}, {**put, "kind": "no"}):
+                with self.subTest(wrong=wrong), self.assertRaises(AssertionError):
+                    description.check(wrong, schemas["VifPut"], kind)
+
     def test_every_answer(self) -> None:
         """Runs the tests in RECORDED, looking at each answer that they get."""
         description = Description(COMMITTED.read_text())
         seen: dict[tuple[str, str], set[int]] = {}
-        plain, count, taken, wrong = harness.ask, 0, 0, []
+        plain, count, taken, unknown, wrong = harness.ask, 0, 0, 0, []
 
         def ask(connection: Any, method: str, path: str, body: Any = None, headers: Any = None) -> harness.Answer:
-            nonlocal count, taken
+            nonlocal count, taken, unknown
             answer = plain(connection, method, path, body, headers)
             if method == "HEAD":
                 # The answer to GET would have no end: that to HEAD stands for it.
@@ -147,9 +202,7 @@ class OpenApi(unittest.TestCase):
                     seen.setdefault(("get", path), set()).add(answer.status)
                 return answer
             what = f"{method} {path}: {answer.status} {answer.body[:300]!r}"
-            # Paths of conf may end in a slash and have a VIF; they mean the described ones.
-            described = re.sub("/VIF/conf", "/vif/conf", re.sub("/conf/$", "/conf", path.partition("?")[0]))
-            found = description.find(method.lower(), described)
+            found = description.find(method.lower(), described(path.partition("?")[0]))
             count += 1
             try:
                 if found is None:  # no such path or method: an error as everywhere
@@ -163,11 +216,20 @@ class OpenApi(unittest.TestCase):
                 self.assertIn(kind, {name.partition(";")[0] for name in content}, what)
                 if kind == "application/json":
                     description.check(answer.json, content[kind]["schema"], what)
-                # What was taken must have been allowed.
-                if found is not None and answer.status < 300 and body is not None and "requestBody" in operation:
+                # What was taken must have been allowed, what is unknown must be so to both.
+                if found is not None and (answer.status < 300 or (kind == "application/json" and answer.code == "UnknownField")):
                     given = json.loads(body) if isinstance(body, (str, bytes)) else body
-                    description.check(given, operation["requestBody"]["content"]["application/json"]["schema"], f"the body of {what}")
-                    taken += 1
+                    try:
+                        description.check_request(method, path, given, what)
+                        allowed = ""
+                    except AssertionError as failure:
+                        allowed = str(failure)
+                    if answer.status < 300:
+                        self.assertEqual(allowed, "", what)
+                        taken += 1
+                    else:
+                        self.assertNotEqual(allowed, "", f"docs/openapi.yaml allows what is unknown: {what}")
+                        unknown += 1
             except AssertionError as failure:
                 wrong.append(str(failure))
             return answer
@@ -181,7 +243,8 @@ class OpenApi(unittest.TestCase):
         finally:
             harness.ask = plain
         self.assertEqual(wrong[:5], [], f"{len(wrong)} answers aren't as described")
-        print(f"{count} answers, {taken} bodies that were taken, {len(seen)} operations")
+        print(f"{count} answers, {taken} requests that were taken, {unknown} with what is unknown, {len(seen)} operations")
+        self.assertGreater(unknown, 5)
         for path, operations in description.document["paths"].items():
             for method in operations:
                 statuses = seen.get((method, path), set())
