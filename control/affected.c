@@ -118,13 +118,13 @@ static bool is_concerned(const struct object *old, const struct object *next)
     if (old == NULL || next == NULL || next->kind == OBJECT_WIRE)
         return true;
     if (next->kind == OBJECT_VIF)
-        return false;
+        return ((const struct vif *)old)->admin != ((const struct vif *)next)->admin;
     const struct port *was = (const struct port *)old;
     const struct port *now = (const struct port *)next;
     return next->kind == OBJECT_PORT &&
-           (was->vlan != now->vlan || strcmp(was->vif, now->vif) != 0 || was->ingress.bps != now->ingress.bps ||
-            was->ingress.burst != now->ingress.burst || was->egress.bps != now->egress.bps ||
-            was->egress.burst != now->egress.burst);
+           (was->vlan != now->vlan || was->admin != now->admin || strcmp(was->vif, now->vif) != 0 ||
+            was->ingress.bps != now->ingress.bps || was->ingress.burst != now->ingress.burst ||
+            was->egress.bps != now->egress.bps || was->egress.burst != now->egress.burst);
 }
 
 int compile_affected(const struct model_change *change, struct wire_list *list)

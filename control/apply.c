@@ -7,10 +7,13 @@
 #include "event_config.h"
 #include "events.h"
 #include "export.h"
+#include "leaving.h"
 #include "live_table.h"
 #include "log.h"
 #include "plan.h"
 #include "queue.h"
+#include "refresh.h"
+#include "stale.h"
 #include "status.h"
 #include "times.h"
 #include "trail.h"
@@ -22,10 +25,6 @@
 
 enum { POLL_FIRST_NS = 20000, POLL_LAST_NS = 1000000, RETRY_NS = 100000000, SLOW_COMMIT_NS = 1000000000 };
 
-// Wires to compile although the model didn't change: a device came.
-static struct wire_list dirty;
-// Dirty ones that are being drained, until that is over.
-static struct wire_list postponed;
 static struct timer retry;
 static bool retrying;
 static bool first_table = true;
@@ -33,15 +32,12 @@ static bool vifs_changed; // since the last table
 static bool queues_grown; // vifs are listed with more queues than the last table has
 static bool running;      // apply_start was called
 
-// Commands that wait for a device to be gone.
-static struct command_list removing = TAILQ_HEAD_INITIALIZER(removing);
-
 // The transaction.
 static enum { IDLE, FIRST, SECOND } phase;
 static struct command_list group = TAILQ_HEAD_INITIALIZER(group);
 static struct model_change change;
 static struct wish_list wishes;
-static struct wire_list affected, ports;
+static struct wire_list affected;
 static struct plan_list plans;
 static struct wire_table *tables[2];
 static uint64_t token, began, published_at, poll_at, poll_step;
@@ -59,7 +55,7 @@ bool apply_is_idle(void)
 // What Patchbay itself wants, whether or not a client asks for something.
 static bool has_own_work(void)
 {
-    return !retrying && (first_table || queues_grown || dirty.count > 0 || devices_restored() || drains_ready() ||
+    return !retrying && (first_table || queues_grown || stale_pending() || devices_restored() || drains_ready() ||
                          plan_late_pending() || balance_pending());
 }
 
@@ -70,31 +66,6 @@ uint64_t apply_deadline(void)
     if (phase != IDLE)
         return poll_at;
     return queue_stirred() || has_own_work() ? 0 : LOOP_NEVER;
-}
-
-// A wire_list is a list of names in networks: it serves for ports as well.
-static int add_name(struct wire_list *list, const struct wire_name *name)
-{
-    if (list->count == list->size) {
-        size_t size = list->size > 0 ? list->size * 2 : 16;
-        struct wire_name *larger = reallocarray(list->items, size, sizeof(*larger));
-
-        if (larger == NULL)
-            return -ENOMEM;
-        list->items = larger;
-        list->size = size;
-    }
-    list->items[list->count++] = *name;
-    return 0;
-}
-
-static int add_object(struct wire_list *list, const struct object *object)
-{
-    struct wire_name name;
-
-    strlcpy(name.network, object->network, sizeof(name.network));
-    strlcpy(name.name, object->name, sizeof(name.name));
-    return add_name(list, &name);
 }
 
 // ---- preparing: may fail ----
@@ -120,49 +91,6 @@ static void list_devices(bool forward)
         if (command->batch != NULL && batch_list_devices(command->batch, forward))
             vifs_changed = true;
     }
-}
-
-static int list_ports(void)
-{
-    int error = 0;
-
-    for (size_t i = 0; i < change.record_count && error == 0; i++)
-        if (change.records[i].new != NULL && change.records[i].new->kind == OBJECT_PORT)
-            error = add_object(&ports, change.records[i].new);
-    return error;
-}
-
-static bool is_draining(const struct wire_name *name)
-{
-    const struct live_wire *live = live_find(name->network, name->name);
-
-    return live != NULL && live->drain != NULL;
-}
-
-// The change's wires and the dirty ones, but for those that are being drained.
-static int list_affected(void)
-{
-    int error = compile_affected(&change, &affected);
-
-    for (size_t i = 0; i < dirty.count && error == 0; i++)
-        error = add_name(is_draining(&dirty.items[i]) ? &postponed : &affected, &dirty.items[i]);
-    if (error != 0)
-        return error;
-    wire_list_clear(&dirty);
-    wire_list_sort(&affected);
-    return 0;
-}
-
-// Drains end with a transaction: after it, wires that had to wait may be compiled.
-static void resume_postponed(void)
-{
-    struct wire_list waiting = postponed;
-
-    postponed = (struct wire_list){0};
-    for (size_t i = 0; i < waiting.count; i++)
-        if (add_name(is_draining(&waiting.items[i]) ? &postponed : &dirty, &waiting.items[i]) != 0)
-            log_message(LOG_LEVEL_ERROR, "apply", "memory is out: wire %s is not up to date", waiting.items[i].name);
-    wire_list_clear(&waiting);
 }
 
 static int make_plans(void)
@@ -209,14 +137,14 @@ static int make_tables(void)
 static int prepare(struct error *error)
 {
     uint64_t since = times_cpu();
-    int result = list_ports();
+    int result = refresh_collect(&change);
 
     times_begin();
     if (devices_list_restored() > 0)
         vifs_changed = true;
     list_devices(true);
     if (result == 0)
-        result = list_affected();
+        result = stale_collect(&change, &affected);
     if (result == 0)
         result = make_plans();
     times_take(&times_last.compile_ns, &since);
@@ -267,7 +195,7 @@ static void set_stirred(void *arg)
 static void clear_lists(void)
 {
     wire_list_clear(&affected);
-    wire_list_clear(&ports);
+    refresh_clear();
     conflict_clear(&wishes);
 }
 
@@ -292,9 +220,7 @@ static void undo(const struct error *error)
     }
     queues_grown = true; // perhaps; one table too many does no harm
     // What Patchbay itself wanted (a drain's end, a device that came) is wanted still.
-    for (size_t i = 0; i < affected.count; i++)
-        if (add_name(&dirty, &affected.items[i]) != 0)
-            break;
+    stale_return(&affected);
     clear_lists();
     retrying = true;
     timer_arm(&retry, clock_now() + RETRY_NS, set_stirred, NULL);
@@ -343,24 +269,6 @@ static void remove_devices(void)
     }
 }
 
-static void refresh_statuses(void)
-{
-    for (size_t i = 0; i < ports.count; i++) {
-        const struct port *port = model_find_port(control.model, ports.items[i].network, ports.items[i].name);
-
-        if (port != NULL)
-            status_refresh_port(port);
-    }
-    for (size_t i = 0; i < affected.count; i++) {
-        const struct wire *wire = model_find_wire(control.model, affected.items[i].network, affected.items[i].name);
-
-        if (wire == NULL)
-            continue;
-        status_refresh_wire(wire);
-        events_promote(wire);
-    }
-}
-
 static void answer_group(void)
 {
     struct command *command;
@@ -370,7 +278,7 @@ static void answer_group(void)
 
         TAILQ_REMOVE(&group, command, entry);
         if (command->removed != VIF_SLOT_NONE || (command->batch != NULL && !batch_all_gone(command->batch)))
-            TAILQ_INSERT_TAIL(&removing, command, entry);
+            leaving_add(command);
         else if (live != NULL && live->drain != NULL && command->options.wait_seconds > 0)
             drain_wait(live->drain, command);
         else
@@ -384,9 +292,9 @@ static void finish(void)
     first_table = false;
     plan_finish(&plans);
     balance_done();
-    resume_postponed();
+    stale_resume();
     remove_devices();
-    refresh_statuses();
+    refresh_all(&affected);
     times_last.wires = affected.count;
     log_message(LOG_LEVEL_DEBUG, "apply", "generation %llu: %zu wires looked at, %llu us",
                 (unsigned long long)model_generation(control.model), affected.count,
@@ -462,23 +370,15 @@ void apply_run(void)
 
 void apply_start(void)
 {
-    const struct object *port, *wire;
-
-    for (port = model_first(control.model, OBJECT_PORT, NULL, "", false); port != NULL; port = model_next(port))
-        status_refresh_port((const struct port *)port);
-    for (wire = model_first(control.model, OBJECT_WIRE, NULL, "", false); wire != NULL; wire = model_next(wire))
-        if (add_object(&dirty, wire) != 0)
-            log_message(LOG_LEVEL_ERROR, "apply", "memory is out: wire %s stays down", wire->name);
+    stale_start();
     running = true;
     balance_start();
 }
 
 void apply_device_came(struct device *device)
 {
-    if (!running)
-        return;
-    if (compile_wires_of_vif(control.model, device->name, &dirty) != 0)
-        log_message(LOG_LEVEL_ERROR, "apply", "memory is out: the wires of vif %s stay down", device->name);
+    if (running)
+        stale_device_came(device);
 }
 
 void apply_queues_grown(vif_slot slot)
@@ -489,15 +389,7 @@ void apply_queues_grown(vif_slot slot)
 
 void apply_device_gone(void)
 {
-    struct command *command, *next;
-
-    TAILQ_FOREACH_SAFE(command, &removing, entry, next)
-    {
-        if (command->batch != NULL ? !batch_all_gone(command->batch) : device_find(command->removed) != NULL)
-            continue;
-        TAILQ_REMOVE(&removing, command, entry);
-        command_succeed(command);
-    }
+    leaving_look();
     queue_stir();
 }
 
@@ -551,10 +443,5 @@ bool apply_stop(uint64_t deadline)
 
 void apply_stop_waiting(void)
 {
-    struct command *command;
-
-    while ((command = TAILQ_FIRST(&removing)) != NULL) {
-        TAILQ_REMOVE(&removing, command, entry);
-        command_succeed(command);
-    }
+    leaving_stop();
 }

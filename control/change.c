@@ -74,6 +74,8 @@ static const char *why_arm_is_down(const struct model *model, const struct port_
     if (port == NULL || port->vif[0] == '\0')
         return "has no vif";
     const struct vif *vif = model_find_vif(model, port->vif);
+    if (port->admin == ADMIN_DOWN || (vif != NULL && vif->admin == ADMIN_DOWN))
+        return "is administratively down";
     return vif != NULL && options->vif_is_up(options->context, vif) ? NULL : "isn't up";
 }
 

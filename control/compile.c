@@ -9,6 +9,7 @@ struct plug {
     bool plugged; // the reference names a port
     bool has_vif;
     bool shared; // others use its vif too
+    bool down;   // the port or its vif is administratively down
     vif_slot vif;
     uint16_t port_vlan;  // tag to push towards it, 0: none
     uint16_t entry_vlan; // as source
@@ -67,6 +68,7 @@ static void find_plug(const struct model *model, const char *network, const char
     fill_rate(&plug->in, &port->ingress);
     fill_rate(&plug->out, &port->egress);
     plug->has_vif = compile_source(model, port, &plug->vif, &plug->entry_vlan, &plug->shared);
+    plug->down = port->admin == ADMIN_DOWN || (plug->has_vif && model_find_vif(model, port->vif)->admin == ADMIN_DOWN);
 }
 
 // ---- steps ----
@@ -113,7 +115,7 @@ static void add_tap(const struct plan *plan, size_t position, enum leg_direction
     if (target == NULL)
         return;
     struct hop_step *step = add_step(program, HOP_TAP, (uint32_t)position);
-    step->vif = target->vif; // VIF_SLOT_NONE: copies count as down
+    step->vif = target->down ? VIF_SLOT_NONE : target->vif; // none: copies count as down
     step->vlan = target->port_vlan;
     step->rate = target->out;
 }
@@ -133,7 +135,7 @@ static bool add_bump(const struct plan *plan, size_t position, enum leg_directio
     bool forward = direction == LEG_A_TO_B;
     const struct plug *into = forward ? &plan->ports[position] : &plan->out_ports[position];
     const struct plug *back = forward ? &plan->out_ports[position] : &plan->ports[position];
-    if (!into->has_vif || !back->has_vif) {
+    if (!into->has_vif || !back->has_vif || into->down || back->down) {
         if (tee->on_failure == FAIL_OPEN)
             return true;
         add_drop(program, DROP_BUMP_DOWN, (uint32_t)position);
@@ -157,6 +159,10 @@ static void add_end(const struct plan *plan, const struct plug *source, const st
         add_drop(program, end->plugged ? DROP_DOWN : DROP_UNPLUGGED, COMPILE_TAG_NONE);
         return;
     }
+    if (end->down) {
+        add_drop(program, DROP_ADMIN_DOWN, COMPILE_TAG_NONE);
+        return;
+    }
     struct hop_step *step = add_step(program, HOP_END, COMPILE_TAG_NONE);
     step->vif = end->vif;
     step->vlan = end->port_vlan;
@@ -178,7 +184,7 @@ static void cut_program(const struct plan *plan, enum leg_direction direction, s
         program->source_vlan = source->port_vlan;
         program->ingress = source->in;
     }
-    if (wire->admin == ADMIN_DOWN) {
+    if (wire->admin == ADMIN_DOWN || source->down) {
         add_drop(program, DROP_ADMIN_DOWN, COMPILE_TAG_NONE);
         return;
     }

@@ -16,6 +16,8 @@
 //   admin down                    every leg, also from arms: drop admin_down. No tap sees anything.
 //   an end is unplugged           taps and bumps as always, at its place: drop unplugged. It is no source.
 //   an end's port has no vif      the same with drop down
+//   a port or its vif is down     (admin) its own leg: drop admin_down, no tap sees it. As an end's: drop admin_down
+//                                 there; as a tap's or an arm's: as without a vif, but a source still.
 //   a tap's port has no vif       the step is there with VIF_SLOT_NONE: offered and dropped as down
 //   a bump's arm has no vif       closed: drop bump_down, which ends the program; open: left out.
 //                                 The arm that has one stays a source.

@@ -7,7 +7,9 @@
 #include "names.h"
 #include "read.h"
 #include "request.h"
+#include "trail.h"
 
+#include <errno.h>
 #include <string.h>
 
 static enum conf_entity entity_of(const struct target *target)
@@ -34,23 +36,31 @@ static const struct object *find_vif_of_port(const struct target *target, struct
     return check_find(control.model, OBJECT_VIF, "", port->vif, error);
 }
 
-// Returns false when the answer was given.
-static bool find_subject(struct exchange *exchange, const struct target *target, struct conf_subject *subject)
+// Returns 0, or -EINVAL with the error.
+static int look_up(const struct target *target, struct conf_subject *subject, struct error *error)
 {
     enum conf_entity entity = entity_of(target);
     const struct object *object = NULL;
-    struct error error;
 
     if (entity == CONF_VIF && target->network[0] != '\0')
-        object = find_vif_of_port(target, &error);
+        object = find_vif_of_port(target, error);
     else if (entity != CONF_HOST)
-        object = check_find(control.model, target->kind, target->network, target->name, &error);
-    if (entity != CONF_HOST && object == NULL) {
-        exchange_fail(exchange, &error);
-        return false;
-    }
+        object = check_find(control.model, target->kind, target->network, target->name, error);
+    if (entity != CONF_HOST && object == NULL)
+        return -EINVAL;
     conf_subject_fill(subject, entity, object);
-    return true;
+    return 0;
+}
+
+// Returns false when the answer was given.
+static bool find_subject(struct exchange *exchange, const struct target *target, struct conf_subject *subject)
+{
+    struct error error;
+
+    if (look_up(target, subject, &error) == 0)
+        return true;
+    exchange_fail(exchange, &error);
+    return false;
 }
 
 static uint64_t generation_of(const struct conf_subject *subject)
@@ -129,14 +139,23 @@ static json_t *read_value(struct exchange *exchange, const char *key, struct err
     return value;
 }
 
-static void refuse_read_only(struct exchange *exchange, const struct conf_subject *subject, const struct conf_row *row)
+// The row of a key that may be written; NULL with the error.
+static const struct conf_row *find_writable(const struct conf_subject *subject, const char *key, struct error *error)
 {
-    struct error error;
+    const struct conf_row *row = conf_find(subject, key, NULL, error);
 
-    strlcpy(exchange->allow, "GET, HEAD", sizeof(exchange->allow));
-    error_set(&error, PATCHBAY_ERROR_CAP_READ_ONLY, "key", "The key %s of %s is only read.", row->key,
+    if (row == NULL || conf_is_writable(subject, row))
+        return row;
+    error_set(error, PATCHBAY_ERROR_CAP_READ_ONLY, "key", "The key %s of %s is only read.", row->key,
               conf_noun(subject));
-    exchange_fail(exchange, &error);
+    return NULL;
+}
+
+// A change is refused: that is told as any other is.
+static void refuse(struct exchange *exchange, const struct error *error)
+{
+    trail_log_refusal(exchange, error);
+    exchange_fail(exchange, error);
 }
 
 static void submit(struct exchange *exchange, const struct conf_subject *subject, const struct conf_row *row,
@@ -169,22 +188,43 @@ void conf_write_key(struct exchange *exchange, const struct target *target, cons
     struct error error;
     json_t *value;
 
-    if (!find_subject(exchange, target, &subject))
-        return;
-    row = conf_find(&subject, target->key, NULL, &error);
-    if (row == NULL) {
-        exchange_fail(exchange, &error);
+    if (look_up(target, &subject, &error) != 0) {
+        refuse(exchange, &error);
         return;
     }
-    if (!conf_is_writable(&subject, row)) {
-        refuse_read_only(exchange, &subject, row);
+    row = find_writable(&subject, target->key, &error);
+    if (row == NULL) {
+        if (error.code == PATCHBAY_ERROR_CAP_READ_ONLY)
+            strlcpy(exchange->allow, "GET, HEAD", sizeof(exchange->allow));
+        refuse(exchange, &error);
         return;
     }
     value = read_value(exchange, target->key, &error);
     if (value == NULL)
-        exchange_fail(exchange, &error);
+        refuse(exchange, &error);
     else
         submit(exchange, &subject, row, value, parameters);
+}
+
+int conf_make_patch(const struct target *target, const json_t *body, struct command *command, struct error *error)
+{
+    struct conf_subject subject;
+    const struct conf_row *row;
+
+    if (look_up(target, &subject, error) != 0)
+        return -EINVAL;
+    row = find_writable(&subject, target->key, error);
+    if (row == NULL || (body != NULL && check_members(body, target->key, error) != 0))
+        return -EINVAL;
+    command->body =
+        json_pack("{so}", row->field, body != NULL ? json_incref(json_object_get(body, "value")) : json_null());
+    if (command->body == NULL)
+        return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+    command->verb = COMMAND_PATCH;
+    command->kind = subject.object->kind;
+    strlcpy(command->network, subject.object->network, sizeof(command->network));
+    strlcpy(command->name, subject.object->name, sizeof(command->name));
+    return 0;
 }
 
 json_t *conf_answer(const struct command *command, json_t *shown)

@@ -14,6 +14,11 @@ route_handler conf_read_keys;
 route_handler conf_read_key;
 route_handler conf_write_key;
 
+// An operation of a transaction that sets a key (value: what its body says) or puts its default back (NULL) becomes the
+// PATCH that it is: kind, names, verb and body of the command are set; the body is a new reference. Returns 0, or
+// -EINVAL with the error.
+int conf_make_patch(const struct target *target, const json_t *body, struct command *command, struct error *error);
+
 // The key as the command's change has left it. Takes shown, the version that the change made. New reference.
 json_t *conf_answer(const struct command *command, json_t *shown);
 

@@ -121,14 +121,10 @@ static json_t *get_offloads(const struct conf_subject *subject, const struct con
     return has_driver(subject, reason) ? render_offloads(subject->state.virtio_features) : NULL;
 }
 
-static json_t *get_worker(const struct conf_subject *subject, const struct conf_row *row, char *reason)
+static json_t *get_workers(const struct conf_subject *subject, const struct conf_row *row, char *reason)
 {
     (void)row;
-    if (!has_device(subject, reason))
-        return NULL;
-    if (subject->state.workers[0] == VIF_WORKER_NONE)
-        return conf_refuse(reason, "no worker polls it: it sends nothing, or its queue is just moving");
-    return json_integer(subject->state.workers[0]);
+    return has_device(subject, reason) ? render_workers(&subject->state) : NULL;
 }
 
 static json_t *get_node(const struct conf_subject *subject, const struct conf_row *row, char *reason)
@@ -155,15 +151,18 @@ static json_t *get_node(const struct conf_subject *subject, const struct conf_ro
     {                                                 \
         [VIF_DEV] = CONF_R, [VIF_KERNEL_NEW] = CONF_R \
     }
-#define DEVICE                                                                                           \
+#define SENDERS(access)                                                                                  \
     {                                                                                                    \
-        [VIF_VHOST] = CONF_R, [VIF_VHOST_SERVER] = CONF_R, [VIF_DEV] = CONF_R, [VIF_KERNEL_NEW] = CONF_R \
+        [VIF_VHOST] = access, [VIF_VHOST_SERVER] = access, [VIF_DEV] = access, [VIF_KERNEL_NEW] = access \
     }
+#define DEVICE SENDERS(CONF_R)
 
 static const struct conf_row rows[] = {
     {CONF_VIF, "kind", ALL(CONF_R), "string", NULL, NULL, get_kind, NULL, "its kind; never changes"},
     {CONF_VIF, "owner", ALL(CONF_RW), "string|null", NULL, "owner", conf_get_field, NULL,
      "whose it is, e.g. the VM's id; free text"},
+    {CONF_VIF, "admin", ALL(CONF_RW), "string", NULL, "admin", conf_get_field, NULL,
+     "up, or down: as of all ports on it; the guest's link stays as it is, since vhost-user can't tell it"},
     {CONF_VIF, "link", ALL(CONF_R), "string", NULL, NULL, get_link, NULL, "up, down or failed"},
     {CONF_VIF, "mtu", DEVICE, "integer", "bytes", NULL, get_mtu, "kind none takes frames of every length",
      "its MTU: without Ethernet header and tags"},
@@ -190,8 +189,12 @@ static const struct conf_row rows[] = {
     {CONF_VIF, "offloads", VHOST, "array", NULL, NULL, get_offloads,
      "only guests negotiate offloads: kinds vhost, vhost-server",
      "what the guest's driver negotiated, in QEMU's words: csum, guest_tso4, …"},
-    {CONF_VIF, "worker", DEVICE, "integer", NULL, NULL, get_worker, "kind none sends nothing, so nobody polls it",
-     "index of the worker that polls it"},
+    {CONF_VIF, "worker", SENDERS(CONF_RW), "integer|null", NULL, "worker", conf_get_field,
+     "kind none sends nothing, so nobody polls it",
+     "index of the worker that is to poll all its queues; null: they are spread by load"},
+    {CONF_VIF, "workers", SENDERS(CONF_R), "array", NULL, NULL, get_workers,
+     "kind none sends nothing, so nobody polls it",
+     "who polls each of its receive queues now; null: the queue is just moving"},
     {CONF_VIF, "numa_node", DEVICE, "integer", NULL, NULL, get_node, "kind none has no memory of its own",
      "of the guest's memory, or of the device"},
 };

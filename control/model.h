@@ -68,9 +68,13 @@ struct network {
     struct object object;
 };
 
+// What an object is told: down means no frames, in or out.
+enum admin { ADMIN_UP, ADMIN_DOWN };
+
 struct vif {
     struct object object;
     enum vif_kind kind;
+    enum admin admin;
     char *target; // owned; path, devargs or interface; NULL for none
     char *owner;  // owned; opaque; NULL: not given
     uint16_t pin; // the worker that polls all its queues, + 1; 0: where there is room
@@ -89,9 +93,10 @@ struct port {
     struct object object;
     char vif[LIMIT_NAME_LEN + 1]; // "": none
     uint16_t vlan;                // 0: untagged
-    struct port_rate ingress;     // from the port
-    struct port_rate egress;      // to it
-    struct use use;               // the model's; in the index only if vif isn't ""
+    enum admin admin;
+    struct port_rate ingress; // from the port
+    struct port_rate egress;  // to it
+    struct use use;           // the model's; in the index only if vif isn't ""
 };
 
 enum tee_mode { TEE_OFF, TEE_TAP, TEE_BUMP };
@@ -116,7 +121,6 @@ struct tee {
 };
 
 enum on_full { ON_FULL_WAIT, ON_FULL_DROP };
-enum admin { ADMIN_UP, ADMIN_DOWN };
 
 struct wire {
     struct object object;

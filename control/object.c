@@ -260,13 +260,13 @@ bool object_equal(const struct object *one, const struct object *other)
         const struct vif *v = (const struct vif *)one;
         const struct vif *w = (const struct vif *)other;
         return v->kind == w->kind && strings_equal(v->target, w->target) && strings_equal(v->owner, w->owner) &&
-               v->pin == w->pin;
+               v->pin == w->pin && v->admin == w->admin;
     }
     case OBJECT_PORT: {
         const struct port *p = (const struct port *)one;
         const struct port *q = (const struct port *)other;
-        return strcmp(p->vif, q->vif) == 0 && p->vlan == q->vlan && rates_equal(&p->ingress, &q->ingress) &&
-               rates_equal(&p->egress, &q->egress);
+        return strcmp(p->vif, q->vif) == 0 && p->vlan == q->vlan && p->admin == q->admin &&
+               rates_equal(&p->ingress, &q->ingress) && rates_equal(&p->egress, &q->egress);
     }
     case OBJECT_WIRE:
         return wires_equal((const struct wire *)one, (const struct wire *)other);

@@ -78,7 +78,7 @@ json_t *render_offloads(uint64_t features)
 }
 
 // Who polls each of its queues.
-static json_t *render_workers(const struct vif_state *state)
+json_t *render_workers(const struct vif_state *state)
 {
     json_t *workers = json_array();
 

@@ -23,6 +23,8 @@ json_t *render_tee_with_status(json_t *shown, const struct wire *wire, size_t po
 // 5.1.3).
 json_t *render_mac(const uint8_t mac[6]);
 json_t *render_ring(uint64_t virtio_features);
+// Who polls each of its receive queues; null: nobody just now.
+json_t *render_workers(const struct vif_state *state);
 json_t *render_offloads(uint64_t features);
 
 #endif

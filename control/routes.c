@@ -305,17 +305,24 @@ int routes_find_change(const char *method, const char *path, struct target *targ
 {
     struct parts parts;
     bool path_known = false;
-    const struct route *route = split(path, &parts) ? find(method, &parts, &path_known) : NULL;
+    bool whole = split(path, &parts);
+    const struct route *route;
 
     if (path[0] != '/')
         return error_set(error, PATCHBAY_ERROR_NO_SUCH_PATH, "path",
                          "There is no path %.100s: it begins with a slash, e.g. /v1/vifs/vm1.", path);
+    if (whole)
+        normalize_conf(&parts);
+    route = whole ? find(method, &parts, &path_known) : NULL;
     if (route == NULL && !path_known)
         return error_set(error, PATCHBAY_ERROR_NO_SUCH_PATH, "path", "There is no path %.100s. The nearest is %s.",
                          path, find_nearest(&parts));
-    if (route == NULL || route->handler != write_object)
-        return error_set(error, PATCHBAY_ERROR_METHOD, "method",
-                         "An operation is a PUT, PATCH or DELETE of an object; %.20s %.100s is none.", method, path);
+    if (route == NULL || (route->handler != write_object && route->handler != conf_write_key))
+        return error_set(
+            error, PATCHBAY_ERROR_METHOD, "method",
+            "An operation is a PUT, PATCH or DELETE of an object, or a PUT or DELETE of a key; %.20s %.100s is "
+            "none.",
+            method, path);
     *parameters = route->parameters;
     return read_target(route, &parts, target, error);
 }

@@ -76,6 +76,20 @@ static uint64_t see(const char *uid, enum status_state state)
     return seen->since;
 }
 
+// The same for one whose device tells since when it is in its state: that counts unless Patchbay has put it into
+// another meanwhile.
+static uint64_t see_also(const char *uid, enum status_state state, uint64_t since)
+{
+    struct seen key;
+    uint64_t seen;
+
+    memcpy(key.uid, uid, sizeof(key.uid));
+    if (RB_FIND(seen_tree, &seen_tree, &key) == NULL)
+        return since;
+    seen = see(uid, state);
+    return seen > since ? seen : since;
+}
+
 static void forget(const char *uid)
 {
     struct seen key, *seen;
@@ -143,19 +157,24 @@ void status_of_vif(const struct vif *vif, struct status *status)
         status->since = failed ? device->since : see(vif->object.uid, STATUS_DOWN);
         return;
     }
-    status->since = state.changed_ns;
+    if (vif->admin == ADMIN_DOWN) {
+        set(status, STATUS_DOWN, "admin is down");
+        status->since = see(vif->object.uid, STATUS_DOWN);
+        return;
+    }
     switch (state.link) {
     case VIF_LINK_UP:
     case VIF_LINK_PAUSED: // for the length of a message; frames wait
         set(status, STATUS_UP, "");
-        return;
+        break;
     case VIF_LINK_BROKEN:
         set(status, STATUS_FAILED, state.reason);
-        return;
+        break;
     case VIF_LINK_DOWN:
         set(status, STATUS_DOWN, state.reason[0] != '\0' ? state.reason : "its link is down");
-        return;
+        break;
     }
+    status->since = see_also(vif->object.uid, status->state, state.changed_ns);
 }
 
 // Without since.
@@ -171,6 +190,10 @@ static void look_at_port(const struct port *port, struct status *status)
     vif = model_find_vif(control.model, port->vif);
     if (vif == NULL) {
         set_down(status, STATUS_DOWN, "vif %s: it does not exist", port->vif);
+        return;
+    }
+    if (port->admin == ADMIN_DOWN) {
+        set(status, STATUS_DOWN, "admin is down");
         return;
     }
     status_of_vif(vif, &under);

@@ -6,6 +6,7 @@
 
 #include "batch.h"
 
+#include "conf_request.h"
 #include "control.h"
 #include "names.h"
 #include "request.h"
@@ -109,10 +110,10 @@ static int check_known(const json_t *operation, struct error *error)
     return 0;
 }
 
-static int read_path(struct command *command, const char *method, const char *path, struct error *error)
+static int read_path(struct command *command, const char *method, const char *path, struct target *target,
+                     struct error *error)
 {
     struct parameters parameters;
-    struct target target;
     unsigned allowed;
     char text[PATH_SIZE];
     char *query;
@@ -122,23 +123,26 @@ static int read_path(struct command *command, const char *method, const char *pa
     query = strchr(text, '?');
     if (query != NULL)
         *query++ = '\0';
-    if (routes_find_change(method, text, &target, &allowed, error) != 0)
+    if (routes_find_change(method, text, target, &allowed, error) != 0)
         return -EINVAL;
     // How a drain is done is said once, for all: in the transaction's own query.
     if (parameters_parse_query(query != NULL ? query : "", allowed & ~PARAMETERS_DRAIN, &parameters, error) != 0)
         return -EINVAL;
-    command->kind = target.kind;
-    command->is_tee = target.is_tee;
+    command->kind = target->kind;
+    command->is_tee = target->is_tee;
     command->options = parameters.options;
-    strlcpy(command->network, target.network, sizeof(command->network));
-    strlcpy(command->name, target.name, sizeof(command->name));
-    strlcpy(command->tee, target.tee, sizeof(command->tee));
+    strlcpy(command->network, target->network, sizeof(command->network));
+    strlcpy(command->name, target->name, sizeof(command->name));
+    strlcpy(command->tee, target->tee, sizeof(command->tee));
     return 0;
 }
 
+// Takes the operation's body over, as a new reference.
 static int read_operation(struct command *command, const json_t *operation, struct error *error)
 {
     const char *method, *path;
+    struct target target;
+    json_t *body;
 
     if (check_known(operation, error) != 0)
         return -EINVAL;
@@ -152,16 +156,19 @@ static int read_operation(struct command *command, const json_t *operation, stru
     if (method == NULL || path == NULL)
         return error_set(error, PATCHBAY_ERROR_BAD_VALUE, method == NULL ? "method" : "path",
                          "an operation needs method (PUT, PATCH or DELETE) and path");
-    if (read_path(command, method, path, error) != 0)
+    if (read_path(command, method, path, &target, error) != 0)
         return -EINVAL;
     command->verb = strcmp(method, "DELETE") == 0 ? COMMAND_DELETE
                     : strcmp(method, "PUT") == 0  ? COMMAND_PUT
                                                   : COMMAND_PATCH;
-    command->body = json_object_get(operation, "body");
-    if (command->verb == COMMAND_DELETE ? command->body != NULL : !json_is_object(command->body))
+    body = json_object_get(operation, "body");
+    if (command->verb == COMMAND_DELETE ? body != NULL : !json_is_object(body))
         return error_set(error, PATCHBAY_ERROR_BAD_VALUE, "body",
                          command->verb == COMMAND_DELETE ? "DELETE takes no body" : "%s needs a body, an object",
                          method);
+    if (target.key[0] != '\0')
+        return conf_make_patch(&target, body, command, error);
+    command->body = json_incref(body);
     return 0;
 }
 
@@ -171,12 +178,14 @@ static int do_operation(struct command *command, const json_t *operation, struct
     struct batch *batch = command->batch;
     struct command one = {.removed = VIF_SLOT_NONE, .quiet = true};
     size_t before = change->record_count;
+    int result = read_operation(&one, operation, error);
 
-    if (read_operation(&one, operation, error) != 0)
-        return -EINVAL;
     if (one.kind == OBJECT_VIF && one.verb == COMMAND_PUT)
         one.device = batch_find_device(batch, one.name);
-    if (command_step(&one, change, error) != 0)
+    if (result == 0)
+        result = command_step(&one, change, error);
+    json_decref(one.body);
+    if (result != 0)
         return -EINVAL;
     for (size_t i = before; i < change->record_count; i++)
         if (change->records[i].old == NULL &&

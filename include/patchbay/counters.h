@@ -13,7 +13,7 @@
     X(DOWN, "down", "the receiving vif has no driver or no link")                                          \
     X(BUMP_DOWN, "bump_down", "a bump with on_failure: closed has failed")                                 \
     X(UNPLUGGED, "unplugged", "the other end of the wire is unplugged")                                    \
-    X(ADMIN_DOWN, "admin_down", "the wire is administratively down")                                       \
+    X(ADMIN_DOWN, "admin_down", "the wire, or a port or vif at its ends, is administratively down")        \
     X(LATE, "late", "came back from an appliance after its T was taken out")                               \
     X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")                           \
     X(BAD_OFFLOAD, "bad_offload", "to be segmented in software, and it isn't what its virtio header says") \
@@ -23,7 +23,7 @@
 #define TAP_DROP_REASONS(X)                                                                                \
     X(RING_FULL, "ring_full", "the monitor had no room")                                                   \
     X(TOO_BIG, "too_big", "larger than the monitor's buffers or MTU")                                      \
-    X(DOWN, "down", "the monitor has no driver or no link")                                                \
+    X(DOWN, "down", "the monitor has no driver or no link, or is administratively down")                   \
     X(PAUSED, "paused", "the monitor's front end is being reconfigured")                                   \
     X(CONTENDED, "contended", "another worker was just writing to the monitor")                            \
     X(NO_MBUF, "no_mbuf", "no packet buffer was free for the copy to an ethdev")                           \

@@ -97,15 +97,22 @@ class State(DaemonCase):
                           "wire add w1 vm1 vm2\n"
                           "  tap add w1 ids\n"
                           "tee set w1 ids direction=a-to-b\n"
+                          "conf set wire:w1 stall_ms=2k\n"
+                          "conf set port:vm2 admin=down\n"
+                          "conf set port:vm2 vlan=7\n"
+                          "conf unset port:vm2 admin\n"
                           "wire replug w1 b ids2\n")
         said = self.refused(1, "-f", path)
         self.assertIn("ids2", said)
-        self.assertIn(f"{path}, line 9; nothing was changed", said)
+        self.assertIn(f"{path}, line 13; nothing was changed", said)
         self.assertEqual("", self.ok("vif", "ls", "--names"))
         text = pathlib.Path(path).read_text(encoding="utf-8").replace("ids2", "vm3").replace("plug ids", "plug vm3 none\nplug ids")
-        self.assertEqual("10 created, 2 changed, 0 deleted, 0 as they were: generation 1\n", self.ok("-f", self.write(text)))
+        self.assertEqual("10 created, 6 changed, 0 deleted, 0 as they were: generation 1\n", self.ok("-f", self.write(text)))
         self.assertIn("vm1 ─[tap ids]─ vm3", self.ok("show"))
         self.assertEqual(self.json("vif", "show", "vm1")["labels"], {"rack": "a 3"})
+        self.assertEqual("2000\n", self.ok("conf", "get", "wire:w1", "stall_ms"))
+        port = self.json("port", "show", "vm2")
+        self.assertEqual((port["vlan"], port["admin"]), (7, "up"))
         piped = subprocess.run([PATCHBAY, "-f", "-", "--json"], input="tap rm w1 ids\nwire rm w1\nunplug vm3\n", text=True,
                                env=self.environment(), capture_output=True, check=True)
         self.assertEqual(json.loads(piped.stdout)["results"], ["deleted"] * 4)

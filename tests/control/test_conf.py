@@ -183,6 +183,111 @@ class Conf(DaemonTest):
         self.check(d.get("/v1/vifs/g/conf/ring"), 472)
 
 
+class Admin(DaemonTest):
+    """What is told to be down gives and takes no frames, and every one is counted."""
+
+    def stats(self, wire: str = "w") -> Any:
+        return self.d.get(f"{NET}/wires/{wire}/stats").json
+
+    def send(self, vif: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Ten frames from a vif: what the wire's two directions have dropped of them."""
+        def dropped() -> list[dict[str, int]]:
+            shown = self.stats()
+            return [dict(shown[way]["dropped"], delivered=shown[way]["delivered"]["frames"]) for way in ("a_to_b", "b_to_a")]
+
+        before = dropped()
+        self.d.fake(f"send {vif} 0 10 100")
+        return tuple({reason: count - was.get(reason, 0) for reason, count in now.items() if count != was.get(reason, 0)}
+                     for was, now in zip(before, dropped()))
+
+    def test_frames(self) -> None:
+        d = self.d
+        d.plug("a", "b", "m")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b", "tees": [{"name": "m", "port": "m"}]}), 201)
+        gone = {"total": 10, "admin_down": 10}
+        for path in ("/v1/vifs/b/conf/admin", f"{NET}/ports/b/conf/admin"):
+            copied = self.stats()["tees"][0]["copied"]["frames"]
+            self.assertEqual(self.send("a"), ({"delivered": 10}, {}))
+            self.check(d.put(path, {"value": "down"}), 200)
+            self.assertEqual(self.send("a"), (gone, {}))  # the tap sees what left a …
+            self.assertEqual(self.stats()["tees"][0]["copied"]["frames"], copied + 20)
+            self.assertEqual(self.send("b"), ({}, gone))  # … and nothing of b
+            self.assertEqual(self.stats()["tees"][0]["copied"]["frames"], copied + 20)
+            self.assertEqual(self.check(d.delete(path), 200).json["value"], "up")
+            self.assertEqual(self.send("b"), ({}, {"delivered": 10}))
+        before = self.stats()["tees"][0]
+        self.check(d.put("/v1/vifs/m/conf/admin", {"value": "down"}), 200)
+        self.assertEqual(self.send("a"), ({"delivered": 10}, {}))
+        tap = self.stats()["tees"][0]
+        self.assertEqual((tap["copied"], tap["dropped"]), (before["copied"], {"total": 10, "down": 10}))
+
+    def test_bump(self) -> None:
+        """A bump whose arm is down has failed: closed it cuts the wire, open it is passed by; none goes in."""
+        d = self.d
+        d.plug("a", "b", "i", "o")
+        bump = {"name": "fw", "port": "i", "out_port": "o", "mode": "bump"}
+        self.check(d.put(f"{NET}/ports/o/conf/admin", {"value": "down"}), 200)
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
+        message = self.check(d.put(f"{NET}/wires/w/tees/fw", bump), 409, "BumpDown").json["error"]["message"]
+        self.assertIn("is administratively down", message)
+        self.check(d.put(f"{NET}/wires/w/tees/fw?when_ready=1", bump), 201)
+        self.check(d.delete(f"{NET}/ports/o/conf/admin"), 200)
+        wait_for(lambda: d.get(f"{NET}/wires/w/tees/fw").json["mode"] == "bump", "the T goes in with its arm")
+        self.check(d.put("/v1/vifs/i/conf/admin", {"value": "down"}), 200)
+        status = d.get(f"{NET}/wires/w").json["status"]
+        self.assertEqual((status["state"], status["reason"]), ("down", "bump fw: port i: vif i: admin is down"))
+        self.assertEqual(self.send("a"), ({"total": 10, "bump_down": 10}, {}))
+        self.assertEqual(self.send("i"), ({}, {"total": 10, "admin_down": 10}))
+        self.check(d.patch(f"{NET}/wires/w/tees/fw", {"on_failure": "open"}), 200)
+        self.assertEqual(self.send("a"), ({"delivered": 10}, {}))
+
+    def test_state(self) -> None:
+        """Status and its time, events, restart, a whole configuration."""
+        d = self.d
+        d.plug("a", "b")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
+        config = d.get("/v1/config").json
+        since = d.get("/v1/vifs/a").json["status"]["since"]
+        for _ in range(2):
+            last = since
+            self.check(d.put("/v1/vifs/a/conf/admin", {"value": "down"}), 200)
+            for path, reason in (("/v1/vifs/a", "admin is down"), (f"{NET}/ports/a", "vif a: admin is down"),
+                                 (f"{NET}/wires/w", "port a: vif a: admin is down")):
+                status = d.get(path).json["status"]
+                self.assertEqual((status["state"], status["reason"]), ("down", reason))
+            since = d.get("/v1/vifs/a").json["status"]["since"]
+            self.assertGreaterEqual(since, last)
+            d.restart()
+            self.assertEqual(d.get("/v1/vifs/a/conf/admin").json["value"], "down")
+            self.assertEqual(wait_for(lambda: d.get("/v1/vifs/a").json["status"]["reason"], "a reason"), "admin is down")
+            # Replugged, it is as down as it was.
+            self.check(d.patch(f"{NET}/wires/w", {"a": None}), 200)
+            self.check(d.patch(f"{NET}/wires/w", {"a": "a"}), 200)
+            self.assertEqual(self.send("a"), ({"total": 10, "admin_down": 10}, {}))
+            plan = self.check(d.put("/v1/config?force=1", config), 200).json["changes"]
+            self.assertEqual([(step["kind"], step["fields"]) for step in plan],
+                             [("vif", [{"field": "admin", "from": "down", "to": "up"}])])
+            status = d.get(f"{NET}/wires/w").json["status"]
+            self.assertEqual((status["state"], self.send("a")), ("up", ({"delivered": 10}, {})))
+
+
+class Worker(DaemonTest):
+    args = ("--workers", "1,2")
+
+    def test_the_key_pins(self) -> None:
+        d = self.d
+        d.plug("g", kind="vhost")
+        key = "/v1/vifs/g/conf/worker"
+        self.assertIsNone(d.get(key).json["value"])
+        self.assertEqual(self.check(d.put(key, {"value": 1}), 200).json["value"], 1)
+        self.assertEqual(d.get("/v1/vifs/g/conf/workers").json["value"], [1])
+        self.check(d.put(key, {"value": 2}), 400, "BadValue")
+        d.restart()
+        self.assertEqual((d.get(key).json["value"], d.get("/v1/vifs/g/conf/workers").json["value"]), (1, [1]))
+        self.assertIsNone(self.check(d.delete(key), 200).json["value"])
+        self.assertIsNone(d.get("/v1/vifs/g").json["worker"])
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["--update"]:
         DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))

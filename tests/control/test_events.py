@@ -76,6 +76,19 @@ class Events(DaemonTest):
         self.d.plug("a", "b", "m")
         self.check(self.d.put(f"{NET}/wires/w", {"a": "a", "b": "b", "tees": [{"name": "t", "port": "m"}]}), 201)
 
+    def test_what_is_told_to_be_down(self) -> None:
+        """The change, then what follows from it: of the vif, of the bump that it is an arm of, of the wire; and back."""
+        d = self.d
+        d.plug("a", "b", "i", "o")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
+        self.check(d.put(f"{NET}/wires/w/tees/fw", {"port": "i", "out_port": "o", "mode": "bump"}), 201)
+        stream = self.stream()
+        for value, word in (("down", "bump_failed"), ("up", "bump_recovered")):
+            self.check(d.put("/v1/vifs/i/conf/admin", {"value": value}), 200)
+            seen = stream.until(lambda line: line["type"] == "wire_state")
+            self.assertEqual([line["type"] for line in seen], ["config", "vif_link", word, "wire_state"])
+            self.assertEqual((seen[1]["vif"], seen[1]["state"], seen[-1]["state"]), ("i", value, value))
+
     def test_greeting(self) -> None:
         stream = self.stream()
         self.assertEqual(stream.response.headers["Content-Type"], "application/x-ndjson")

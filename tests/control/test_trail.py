@@ -53,6 +53,47 @@ class Trail(DaemonTest):
         self.assertEqual(len(answer["items"]), 2)
         self.assertEqual(answer["refused"], 4)
 
+    def test_batches_and_keys(self) -> None:
+        """A transaction or a whole configuration is one row, with the generation that all of it has; a key's is its own."""
+        d = self.d
+        vif, port = "/v1/vifs/a", f"{NET}/ports/a"
+        plug = [{"method": "PUT", "path": vif, "body": {"kind": "none"}}, {"method": "PUT", "path": port, "body": {"vif": "a"}}]
+        transaction = lambda operations, query="": d.ask("POST", "/v1/transactions" + query, {"operations": operations})
+        expected, refused = [], 0
+        self.check(transaction(plug, "?dry_run=1"), 200)
+        self.check(transaction([*plug, {"method": "DELETE", "path": "/v1/vifs/b"}]), 404)
+        self.check(transaction([*plug, {"method": "PUT", "path": "/v1/vifs/b", "body": {"kind": "dev", "devargs": "fail:1"}}]), 409)
+        self.check(d.ask("POST", "/v1/transactions", "no json"), 400)
+        refused += 3
+        self.check(transaction(plug), 200)
+        expected.append(("POST", "/v1/transactions", 200, 1))
+        self.check(transaction(plug), 200)  # nothing new: no row
+        self.check(d.put(f"{port}/conf/vlan", {"value": 7}), 200)
+        expected.append(("PUT", f"{port}/conf/vlan", 200, 2))
+        self.check(d.delete(f"{port}/conf/vlan"), 200)
+        expected.append(("DELETE", f"{port}/conf/vlan", 200, 3))
+        self.check(d.delete(f"{port}/conf/vlan"), 200)  # it is the default already: no row
+        for path, body, status in ((f"{port}/conf/vlan", {"value": 5000}, 400), (f"{port}/conf/nope", {"value": 1}, 472),
+                                   (f"{port}/conf/link", {"value": 1}, 405), (f"{port}/conf/vlan", {}, 400),
+                                   (f"{NET}/ports/x/conf/vlan", {"value": 1}, 404)):
+            self.check(d.put(path, body), status)
+            refused += 1
+        config = d.get("/v1/config").json
+        self.check(d.put("/v1/config?force=1", config), 200)  # as it is: no row
+        config["vifs"].append({"name": "b", "kind": "none"})
+        self.check(d.put("/v1/config", config), 428)
+        self.check(d.put("/v1/config?dry_run=1", config), 200)
+        self.check(d.put("/v1/config?force=1", dict(config, ports=None)), 400)
+        refused += 2
+        self.check(d.put("/v1/config?force=1", config), 200)
+        expected.append(("PUT", "/v1/config", 200, 4))
+        answer = d.get("/v1/audit").json
+        self.assertEqual([(row["method"], row["path"], row["status"], row["generation"]) for row in answer["items"]], expected)
+        self.assertEqual({(row["uid"], row["pid"]) for row in answer["items"]}, {(os.getuid(), os.getpid())})
+        self.assertEqual(answer["refused"], refused)
+        d.restart(signal.SIGKILL)
+        self.assertEqual([row["path"] for row in self.rows()], [row[1] for row in expected])
+
     def test_the_trail_survives_a_kill_and_goes_on(self) -> None:
         self.d.plug("a")
         self.d.restart(signal.SIGKILL)

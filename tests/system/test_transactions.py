@@ -15,7 +15,7 @@ import time
 import unittest
 
 from namespace import Namespace, frame
-from patchbay import BUILD, CPUS, OTHER_CPUS, ROOT, Case, Daemon, say
+from patchbay import BUILD, CPUS, OTHER_CPUS, ROOT, Case, Daemon, say, wait_for
 from traffic import Traffic, check_lossless
 
 sys.path.insert(0, str(ROOT / "tools" / "bench"))
@@ -79,6 +79,21 @@ class Transactions(Case):
         stats = daemon.settled("w1")
         self.assertGreaterEqual(stats["a_to_b"]["delivered"]["frames"], len(sent))
         self.assertEqual(stats["a_to_b"]["dropped"]["total"], 0)
+        # Told to be down it gets nothing and gives nothing; each frame is counted.
+        def dropped() -> list[int]:
+            counted = daemon.settled("w1")
+            return [counted[way]["dropped"].get("admin_down", 0) for way in ("a_to_b", "b_to_a")]
+
+        for path in ("/v1/vifs/b/conf/admin", f"{NET}/ports/b/conf/admin"):
+            before = dropped()
+            daemon.do("PUT", path, {"value": "down"})
+            raws["a"].send(*sent[:50])
+            raws["b"].send(*sent[:30])
+            wait_for("all of them are dropped", lambda: dropped() == [before[0] + 50, before[1] + 30])
+            self.assertIsNone(raws["b"].receive(0.2))
+            daemon.do("DELETE", path)
+            raws["a"].send(*sent[:10])
+            self.assertEqual(raws["b"].collect(10, deadline=30), sent[:10])
         say(f"{len(sent)} numbered frames over TAPs during {2 * changes} transactions and configurations")
 
     def test_a_guest_stays_connected(self) -> None:

@@ -39,6 +39,15 @@ static void test_lists(void **state)
     fixture_patch(&f, "vifs/vm1", "{'owner':'me'}");
     fixture_patch(&f, "ports/default/vm1", "{'labels':{'a':'b'}}");
     expect_list(&f, "");
+    fixture_patch(&f, "vifs/vm1", "{'worker':1}");
+    expect_list(&f, "");
+    fixture_patch(&f, "vifs/vm1", "{'admin':'down'}");
+    expect_list(&f, "w1 ");
+    fixture_patch(&f, "ports/default/vm4", "{'admin':'down'}");
+    expect_list(&f, "w2 ");
+    fixture_patch(&f, "vifs/vm1", "{'admin':null}");
+    fixture_patch(&f, "ports/default/vm4", "{'admin':null}");
+    expect_list(&f, "w1 w2 ");
     fixture_patch(&f, "ports/default/ids", "{'vif':null}");
     expect_list(&f, "w1 w2 ");
     // The second port makes the NIC a shared one, the third changes nothing for anybody.

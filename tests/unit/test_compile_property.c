@@ -49,6 +49,7 @@ static void add_event(struct trace *trace, enum event_kind kind, vif_slot vif, u
 
 struct place {
     bool plugged;
+    bool off; // administratively down: the port, or its vif
     vif_slot vif;
     uint16_t vlan;
 };
@@ -64,6 +65,7 @@ static struct place place_of(const struct world *world, const char *network, con
     const struct vif *vif = port->vif[0] != '\0' ? model_find_vif(world->f.model, port->vif) : NULL;
     if (vif != NULL)
         place.vif = vif->slot;
+    place.off = port->admin == ADMIN_DOWN || (vif != NULL && vif->admin == ADMIN_DOWN);
     return place;
 }
 
@@ -74,14 +76,14 @@ static struct place place_of_ref(const struct world *world, const struct port_re
 
 static bool is_up(const struct world *world, struct place place)
 {
-    return place.vif != VIF_SLOT_NONE && !world->down[place.vif];
+    return place.vif != VIF_SLOT_NONE && !world->down[place.vif] && !place.off;
 }
 
 // What happens to a frame that is on the wire just before the T at `position` (just behind it in the other direction).
-static void model_walk(const struct world *world, bool a_to_b, int position, struct trace *trace)
+static void model_walk(const struct world *world, struct place source, bool a_to_b, int position, struct trace *trace)
 {
     const struct wire *wire = world->wire;
-    if (wire->admin == ADMIN_DOWN) {
+    if (wire->admin == ADMIN_DOWN || source.off) {
         add_event(trace, EVENT_DROPPED, VIF_SLOT_NONE, 0, DROP_ADMIN_DOWN);
         return;
     }
@@ -92,7 +94,7 @@ static void model_walk(const struct world *world, bool a_to_b, int position, str
         if (tee->mode == TEE_TAP) {
             if (tee->direction == TEE_BOTH || (tee->direction == TEE_A_TO_B) == a_to_b) {
                 struct place to = !a_to_b && out_port.plugged ? out_port : port;
-                add_event(trace, EVENT_COPY, to.vif, to.vlan, 0);
+                add_event(trace, EVENT_COPY, to.off ? VIF_SLOT_NONE : to.vif, to.vlan, 0);
             }
         } else if (tee->mode == TEE_BUMP && world->options.phases[i] == PHASE_STEADY) {
             if (is_up(world, port) && is_up(world, out_port)) {
@@ -107,6 +109,8 @@ static void model_walk(const struct world *world, bool a_to_b, int position, str
     struct place end = place_of(world, wire->object.network, a_to_b ? wire->b : wire->a);
     if (end.vif == VIF_SLOT_NONE) {
         add_event(trace, EVENT_DROPPED, VIF_SLOT_NONE, 0, end.plugged ? DROP_DOWN : DROP_UNPLUGGED);
+    } else if (end.off) {
+        add_event(trace, EVENT_DROPPED, VIF_SLOT_NONE, 0, DROP_ADMIN_DOWN);
     } else {
         add_event(trace, EVENT_DELIVERED, end.vif, end.vlan, 0);
     }
@@ -208,7 +212,7 @@ static void expect_walk(const struct world *world, const char *from, struct plac
         return;
     struct trace model = {0};
     struct trace hops = {0};
-    model_walk(world, a_to_b, position, &model);
+    model_walk(world, source, a_to_b, position, &model);
     hop_walk(world, source.vif, source.vlan, &hops);
     expect_same(from, &model, &hops);
 }
@@ -243,11 +247,12 @@ static void make_ports(struct world *world, struct rng *rng, struct deck *deck)
     char json[128];
     for (unsigned i = 0; i < VIFS; i++) {
         snprintf(path, sizeof(path), "vifs/v%u", i);
-        fixture_put(&world->f, path, "{'kind':'none'}");
+        snprintf(json, sizeof(json), "{'kind':'none','admin':'%s'}", rng_below(rng, 12) == 0 ? "down" : "up");
+        fixture_put(&world->f, path, json);
         world->down[i] = rng_below(rng, 8) == 0;
         // Alone, alone with a tag, or a few on one vif.
         unsigned kind = rng_below(rng, 6);
-        snprintf(json, sizeof(json), "{'vif':'v%u'}", i);
+        snprintf(json, sizeof(json), "{'vif':'v%u','admin':'%s'}", i, rng_below(rng, 12) == 0 ? "down" : "up");
         if (kind != 1)
             add_port(world, deck, json);
         for (unsigned vlan = 1; kind <= 1 && vlan <= 1 + kind; vlan++) {

@@ -109,7 +109,7 @@ static const struct refusal put_refusals[] = {
     {"vifs/v", "{'kind':'none','name':5}", PATCHBAY_ERROR_BAD_VALUE, "name", "must be a string"},
     {"vifs/v", "{'kind':'none','ownr':'x'}", PATCHBAY_ERROR_UNKNOWN_FIELD, "ownr", "did you mean \"owner\"?"},
     {"vifs/v", "{'kind':'none','zzzzzz':'x'}", PATCHBAY_ERROR_UNKNOWN_FIELD, "zzzzzz",
-     "a vif has no field \"zzzzzz\"; it has name, kind, path, devargs, interface, owner, worker, labels"},
+     "a vif has no field \"zzzzzz\"; it has name, kind, path, devargs, interface, owner, admin, worker, labels"},
     {"vifs/v", "{'kind':'none','worker':64}", PATCHBAY_ERROR_BAD_VALUE, "worker",
      "null or a whole number from 0 to 63"},
     {"vifs/v", "{'kind':'none','worker':-1}", PATCHBAY_ERROR_BAD_VALUE, "worker", "from 0 to 63, not -1"},
@@ -273,20 +273,23 @@ static void test_encode(void **state)
     fixture_put(&f, "networks/n", "{'labels':{'b':'2','a':'1'}}");
     expect_json(encode(&model_find_network(f.model, "n")->object), "{'name':'n','labels':{'a':'1','b':'2'}}");
     expect_json(encode(&model_find_vif(f.model, "v")->object),
-                "{'name':'v','kind':'vhost','path':'/s','owner':null,'worker':null,'labels':{}}");
+                "{'name':'v','kind':'vhost','path':'/s','owner':null,'admin':'up','worker':null,'labels':{}}");
     fixture_put(&f, "vifs/k", "{'kind':'kernel-new','interface':'t0','owner':'ä','worker':0,'labels':{'x':''}}");
-    expect_json(encode(&model_find_vif(f.model, "k")->object),
-                "{'name':'k','kind':'kernel-new','interface':'t0','owner':'ä','worker':0,'labels':{'x':''}}");
+    expect_json(
+        encode(&model_find_vif(f.model, "k")->object),
+        "{'name':'k','kind':'kernel-new','interface':'t0','owner':'ä','admin':'up','worker':0,'labels':{'x':''}}");
     fixture_put(&f, "vifs/n", "{'kind':'none'}");
     expect_json(encode(&model_find_vif(f.model, "n")->object),
-                "{'name':'n','kind':'none','owner':null,'worker':null,'labels':{}}");
-    expect_json(encode(&model_find_port(f.model, "default", "p")->object),
-                "{'name':'p','vif':null,'vlan':null,'ingress_bps':null,'ingress_burst':null,'egress_bps':null,"
-                "'egress_burst':null,'labels':{}}");
+                "{'name':'n','kind':'none','owner':null,'admin':'up','worker':null,'labels':{}}");
+    expect_json(
+        encode(&model_find_port(f.model, "default", "p")->object),
+        "{'name':'p','vif':null,'vlan':null,'admin':'up','ingress_bps':null,'ingress_burst':null,'egress_bps':null,"
+        "'egress_burst':null,'labels':{}}");
     fixture_put(&f, "ports/n/q", "{'vif':'v','vlan':7}");
-    expect_json(encode(&model_find_port(f.model, "n", "q")->object),
-                "{'name':'q','vif':'v','vlan':7,'ingress_bps':null,'ingress_burst':null,'egress_bps':null,'egress_"
-                "burst':null,'labels':{}}");
+    expect_json(
+        encode(&model_find_port(f.model, "n", "q")->object),
+        "{'name':'q','vif':'v','vlan':7,'admin':'up','ingress_bps':null,'ingress_burst':null,'egress_bps':null,'egress_"
+        "burst':null,'labels':{}}");
     fixture_put(&f, "tees/default/w/u",
                 "{'port':'n/q','out_port':'default/p','mode':'off','direction':'b-to-a','on_failure':'open'}");
     expect_json(

@@ -177,6 +177,18 @@ static bool read_number(const char *text, json_int_t *number)
     return true;
 }
 
+// Of what type a key is that was read. In a batch it may be one of an object that the batch makes: then a number is a
+// number, unless an earlier line gave the key a text.
+static const char *type_of(const struct reply *reply, const char *text)
+{
+    const char *type = field_text(reply->body, "type", "");
+    json_int_t ignored;
+
+    if (*type != '\0')
+        return type;
+    return !json_is_string(json_object_get(reply->body, "value")) && read_number(text, &ignored) ? "integer" : "string";
+}
+
 // The text as the key's type wants it; NULL after a message.
 static json_t *read_value(const struct call *call, const char *key, const char *type, const char *text)
 {
@@ -209,7 +221,7 @@ int conf_set(struct call *call)
         return print_key(call, client_do(&call->client, "DELETE", path, NULL, 0, &reply), &reply);
     // The daemon knows of what type it is, and whether there is such a key.
     code = client_do(&call->client, "GET", path, NULL, 0, &reply);
-    value = code == EXIT_DONE ? read_value(call, key, field_text(reply.body, "type", ""), equals + 1) : NULL;
+    value = code == EXIT_DONE ? read_value(call, key, type_of(&reply, equals + 1), equals + 1) : NULL;
     if (value == NULL) {
         client_clear(&reply);
         return code == EXIT_DONE ? EXIT_USAGE : code;

@@ -127,11 +127,11 @@ _patchbay_arguments() {
     "tee ls":0) values="$(_patchbay_names wire ls)" ;;
     "vif add":1) values="vhost: vhost-server: dev: kernel-new: none" ;;
     "vif set":0) values="$(_patchbay_names vif ls)" ;;
-    "vif set":*) values="owner= worker=" ;;
+    "vif set":*) values="owner= admin= worker=" ;;
     "vif show":0) values="$(_patchbay_names vif ls)" ;;
     "vif rm":0) values="$(_patchbay_names vif ls)" ;;
     "port set":0) values="$(_patchbay_names port ls)" ;;
-    "port set":*) values="vif= vlan= ingress_bps= ingress_burst= egress_bps= egress_burst=" ;;
+    "port set":*) values="vif= vlan= admin= ingress_bps= ingress_burst= egress_bps= egress_burst=" ;;
     "port show":0) values="$(_patchbay_names port ls)" ;;
     "port rm":0) values="$(_patchbay_names port ls)" ;;
     "network set":0) values="$(_patchbay_names network ls)" ;;

@@ -46,6 +46,7 @@ int port_set(struct call *call)
 {
     static const struct change_key keys[] = {{"vif", NULL, 0},
                                              {"vlan", NULL, LIMIT_VLAN},
+                                             {"admin", "up|down", 0},
                                              {"ingress_bps", NULL, (long long)LIMIT_RATE_BPS},
                                              {"ingress_burst", NULL, LIMIT_RATE_BURST},
                                              {"egress_bps", NULL, (long long)LIMIT_RATE_BPS},
@@ -91,6 +92,7 @@ int port_show(struct call *call)
     static const struct list_column fields[] = {{"port", "name", NULL},
                                                 {"vif", "vif", NULL},
                                                 {"vlan", "vlan", NULL},
+                                                {"admin", "admin", NULL},
                                                 {"ingress_bps", "ingress_bps", NULL},
                                                 {"ingress_burst", "ingress_burst", NULL},
                                                 {"egress_bps", "egress_bps", NULL},

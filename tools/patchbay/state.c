@@ -100,7 +100,8 @@ static const char *show_object(const json_t *object)
     json_object_foreach((json_t *)object, key, value)
     {
         bool empty = json_is_null(value) || (json_is_object(value) && json_object_size(value) == 0) ||
-                     (json_is_array(value) && json_array_size(value) == 0);
+                     (json_is_array(value) && json_array_size(value) == 0) ||
+                     (strcmp(key, "admin") == 0 && strcmp(show_value(value), "up") == 0);
         if (strcmp(key, "name") != 0 && strcmp(key, "uid") != 0 && strcmp(key, "status") != 0 && !empty)
             text = text_format("%s%s%s: %s", text, *text == '\0' ? "" : ", ", text_clean(key), show_value(value));
     }

@@ -124,7 +124,8 @@ int vif_add(struct call *call)
 
 int vif_set(struct call *call)
 {
-    static const struct change_key keys[] = {{"owner", NULL, 0}, {"worker", NULL, LIMIT_WORKERS - 1}, {0}};
+    static const struct change_key keys[] = {
+        {"owner", NULL, 0}, {"admin", "up|down", 0}, {"worker", NULL, LIMIT_WORKERS - 1}, {0}};
     const char *name = change_name(call, 0, "vif");
     struct reply reply = {0};
     json_t *body = field_object();
@@ -209,6 +210,7 @@ int vif_show(struct call *call)
                                                 {"reason", "status.reason", NULL},
                                                 {"since", "status.since", NULL},
                                                 {"owner", "owner", NULL},
+                                                {"admin", "admin", NULL},
                                                 {"labels", NULL, list_describe_labels},
                                                 {"used by", NULL, list_describe_users},
                                                 {"workers", NULL, describe_workers},
