@@ -99,7 +99,7 @@ static int make_plans(void)
     int error = 0;
 
     for (size_t i = 0; i < affected.count && error == 0; i++)
-        error = plan_wire(&plans, &affected.items[i], conflict_find(&wishes, &affected.items[i]), first_table);
+        error = plan_wire(&plans, &affected.items[i], wishes_find(&wishes, &affected.items[i]), first_table);
     if (drains_ready())
         TAILQ_FOREACH(live, live_wires(), entry)
     if (error == 0 && live->drain != NULL && live->drain->ready)
@@ -196,7 +196,7 @@ static void clear_lists(void)
 {
     wire_list_clear(&affected);
     refresh_clear();
-    conflict_clear(&wishes);
+    wishes_clear(&wishes);
 }
 
 static void undo(const struct error *error)
@@ -274,14 +274,10 @@ static void answer_group(void)
     struct command *command;
 
     while ((command = TAILQ_FIRST(&group)) != NULL) {
-        const struct live_wire *live = command->kind == OBJECT_WIRE ? live_find(command->network, command->name) : NULL;
-
         TAILQ_REMOVE(&group, command, entry);
         if (command->removed != VIF_SLOT_NONE || (command->batch != NULL && !batch_all_gone(command->batch)))
             leaving_add(command);
-        else if (live != NULL && live->drain != NULL && command->options.wait_seconds > 0)
-            drain_wait(live->drain, command);
-        else
+        else if (!drain_wait(command))
             command_succeed(command);
     }
 }

@@ -20,6 +20,8 @@ void batch_destroy(struct batch *batch)
     free(batch->plan);
     free(batch->fresh.items);
     free(batch->removed);
+    free(batch->options);
+    wire_list_clear(&batch->waits);
     free(batch->devices.items);
     free(batch);
 }
@@ -39,6 +41,51 @@ int batch_add(struct batch *batch, const struct slice *item)
     return 0;
 }
 
+// ---- how to drain ----
+
+int batch_add_options(struct batch *batch, const struct batch_options *options)
+{
+    if (batch->option_count == batch->option_room) {
+        size_t room = batch->option_room > 0 ? batch->option_room * 2 : 16;
+        struct batch_options *larger = reallocarray(batch->options, room, sizeof(*larger));
+
+        if (larger == NULL)
+            return -ENOMEM;
+        batch->options = larger;
+        batch->option_room = room;
+    }
+    batch->options[batch->option_count++] = *options;
+    return 0;
+}
+
+const struct command_options *batch_options(const struct batch *batch, size_t record, size_t *cursor,
+                                            const struct command_options *whole)
+{
+    while (*cursor < batch->option_count && batch->options[*cursor].end <= record)
+        ++*cursor;
+    return *cursor < batch->option_count && batch->options[*cursor].begin <= record ? &batch->options[*cursor].options
+                                                                                    : whole;
+}
+
+int batch_note_wait(struct batch *batch, const struct object *wire)
+{
+    struct wire_list *waits = &batch->waits;
+
+    if (waits->count == waits->size) {
+        size_t size = waits->size > 0 ? waits->size * 2 : 16;
+        struct wire_name *larger = reallocarray(waits->items, size, sizeof(*larger));
+
+        if (larger == NULL)
+            return -ENOMEM;
+        waits->items = larger;
+        waits->size = size;
+    }
+    strlcpy(waits->items[waits->count].network, wire->network, LIMIT_NAME_LEN + 1);
+    strlcpy(waits->items[waits->count].name, wire->name, LIMIT_NAME_LEN + 1);
+    waits->count++;
+    return 0;
+}
+
 // ---- the step ----
 
 static void forget_step(struct batch *batch)
@@ -47,6 +94,8 @@ static void forget_step(struct batch *batch)
     batch->fresh.count = 0;
     batch->removed_count = 0;
     batch->removed_gone = 0;
+    batch->option_count = 0;
+    wire_list_clear(&batch->waits);
     free(batch->plan);
     batch->plan = NULL;
 }

@@ -10,6 +10,7 @@
 // Control thread only.
 
 #include "command.h"
+#include "compile.h"
 #include "slicer.h"
 
 enum batch_kind { BATCH_TRANSACTION, BATCH_CONFIG };
@@ -36,6 +37,12 @@ struct batch_vifs {
     struct batch_vif *items; // devices: sorted by name
 };
 
+// What an operation of a transaction says of drains: it holds for the records of the change that it made.
+struct batch_options {
+    size_t begin, end; // records of the change
+    struct command_options options;
+};
+
 struct batch {
     enum batch_kind kind;
     bool dry_run;
@@ -51,6 +58,9 @@ struct batch {
     struct batch_vifs fresh; // vifs that it makes and that have no device yet
     vif_slot *removed;       // whose devices go; in the order of their removal
     size_t removed_count, removed_room, removed_gone;
+    struct batch_options *options; // TRANSACTION: of operations that say something themselves; in order
+    size_t option_count, option_room;
+    struct wire_list waits; // wires whose drains the answer waits for
 
     struct batch_vifs devices; // made for it, until they are the model's
     size_t pending;            // of them, being made
@@ -62,6 +72,14 @@ struct batch {
 void batch_destroy(struct batch *batch);
 // Adds one item. Returns 0 or -ENOMEM.
 int batch_add(struct batch *batch, const struct slice *item);
+// Notes what an operation says of drains. Returns 0 or -ENOMEM.
+int batch_add_options(struct batch *batch, const struct batch_options *options);
+// What holds for a record of the change: an operation's own, or those of the whole. Records are asked for in order;
+// cursor is 0 at first.
+const struct command_options *batch_options(const struct batch *batch, size_t record, size_t *cursor,
+                                            const struct command_options *whole);
+// The answer is to wait for this wire's drain, if it is drained. Returns 0 or -ENOMEM.
+int batch_note_wait(struct batch *batch, const struct object *wire);
 // The step of a batch, as command_step does it.
 int batch_step(struct command *command, struct model_change *change, struct error *error);
 // Takes its step back, and gives the slots back that it took and that have no device. Can't fail.

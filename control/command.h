@@ -23,6 +23,7 @@ struct command_options {
     uint32_t quiet_ms;
     uint32_t drain_ms;
     uint32_t wait_seconds; // 0: answer at once
+    bool drain_given;      // quiet_ms or drain_ms is the request's, not the default
 };
 
 struct conf_row;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "drain.h"
 
+#include "batch.h"
 #include "log.h"
 
 #include <stdlib.h>
@@ -78,6 +79,53 @@ void drain_begin(struct drain *drain)
     timer_arm(&drain->timer, now + LOOK_NS, look, drain);
 }
 
+static void stop_waiting(void *arg)
+{
+    struct command *command = arg;
+    struct drain *drain = command->drain;
+
+    TAILQ_REMOVE(&drain->waiting, command, entry);
+    command_succeed(command);
+}
+
+static struct drain *find_drain(const char *network, const char *name)
+{
+    const struct live_wire *live = live_find(network, name);
+
+    return live != NULL ? live->drain : NULL;
+}
+
+// A drain that the command's answer has to wait for, and how long at most. NULL: none.
+static struct drain *awaited(const struct command *command, uint32_t *seconds)
+{
+    const struct batch *batch = command->batch;
+    struct drain *drain = NULL;
+
+    *seconds = command->options.wait_seconds;
+    if (batch == NULL)
+        return command->kind == OBJECT_WIRE && *seconds > 0 ? find_drain(command->network, command->name) : NULL;
+    for (size_t i = 0; i < batch->waits.count && drain == NULL; i++)
+        drain = find_drain(batch->waits.items[i].network, batch->waits.items[i].name);
+    for (size_t i = 0; i < batch->option_count; i++)
+        if (batch->options[i].options.wait_seconds > *seconds)
+            *seconds = batch->options[i].options.wait_seconds;
+    return drain;
+}
+
+bool drain_wait(struct command *command)
+{
+    uint32_t seconds;
+    struct drain *drain = awaited(command, &seconds);
+
+    if (drain == NULL)
+        return false;
+    command->drain = drain;
+    TAILQ_INSERT_TAIL(&drain->waiting, command, entry);
+    if (!command->timeout.armed)
+        timer_arm(&command->timeout, clock_now() + (uint64_t)seconds * 1000000000, stop_waiting, command);
+    return true;
+}
+
 void drain_end(struct drain *drain)
 {
     struct command *command;
@@ -88,26 +136,11 @@ void drain_end(struct drain *drain)
     drain->live->drain = NULL;
     while ((command = TAILQ_FIRST(&drain->waiting)) != NULL) {
         TAILQ_REMOVE(&drain->waiting, command, entry);
-        command_succeed(command);
+        // A transaction may wait for others.
+        if (!drain_wait(command))
+            command_succeed(command);
     }
     drain_destroy(drain);
-}
-
-static void stop_waiting(void *arg)
-{
-    struct command *command = arg;
-    struct drain *drain = command->drain;
-
-    TAILQ_REMOVE(&drain->waiting, command, entry);
-    command_succeed(command);
-}
-
-void drain_wait(struct drain *drain, struct command *command)
-{
-    command->drain = drain;
-    TAILQ_INSERT_TAIL(&drain->waiting, command, entry);
-    timer_arm(&command->timeout, clock_now() + (uint64_t)command->options.wait_seconds * 1000000000, stop_waiting,
-              command);
 }
 
 void drains_stop(void)

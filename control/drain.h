@@ -39,8 +39,9 @@ void drain_begin(struct drain *drain);
 // The legs were swapped: tells those who wait, and frees the drain.
 void drain_end(struct drain *drain);
 
-// Lets a command wait for the end, for at most its wait_seconds.
-void drain_wait(struct drain *drain, struct command *command);
+// Lets a command wait for the end of a drain that its request wants to see over, for at most its wait_seconds; one of
+// many, if it is a transaction: it waits for the next one then. False: there is none.
+bool drain_wait(struct command *command);
 
 // Drains in progress, drains that are over and wait for apply.
 size_t drains_active(void);

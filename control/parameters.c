@@ -143,6 +143,14 @@ static void set_defaults(struct parameters *parameters)
     };
 }
 
+// Returns 0 or -EINVAL.
+static int settle(const struct visit *visit)
+{
+    visit->parameters->given = visit->seen;
+    visit->parameters->options.drain_given = (visit->seen & (PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS)) != 0;
+    return visit->failed ? -EINVAL : 0;
+}
+
 int parameters_parse(const struct exchange *exchange, unsigned allowed, struct parameters *parameters,
                      struct error *error)
 {
@@ -150,7 +158,7 @@ int parameters_parse(const struct exchange *exchange, unsigned allowed, struct p
 
     set_defaults(parameters);
     exchange_each_parameter(exchange, take, &visit);
-    return visit.failed ? -EINVAL : 0;
+    return settle(&visit);
 }
 
 size_t parameters_count(void)
@@ -192,5 +200,5 @@ int parameters_parse_query(char *query, unsigned allowed, struct parameters *par
         if (pair[0] != '\0')
             take(&visit, pair, value);
     }
-    return visit.failed ? -EINVAL : 0;
+    return settle(&visit);
 }

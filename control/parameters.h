@@ -26,7 +26,7 @@ enum parameter_set {
 
     PARAMETERS_LIST = PARAMETER_LIMIT | PARAMETER_AFTER,
     PARAMETERS_DRAIN = PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS | PARAMETER_WAIT,
-    PARAMETERS_TRANSACTION = PARAMETER_QUIET_MS | PARAMETER_DRAIN_MS | PARAMETER_DRY_RUN,
+    PARAMETERS_TRANSACTION = PARAMETERS_DRAIN | PARAMETER_DRY_RUN,
     PARAMETERS_CONFIG = PARAMETERS_TRANSACTION | PARAMETER_FORCE | PARAMETER_WHEN_READY,
     PARAMETERS_EVENTS = PARAMETER_SINCE | PARAMETER_INSTANCE,
     PARAMETERS_TEE = PARAMETER_FORCE | PARAMETER_WHEN_READY | PARAMETERS_DRAIN,
@@ -44,6 +44,7 @@ struct parameters {
     uint64_t since;    // number of an event
     char instance[37]; // of which run of the daemon; "": not given
     bool detail;
+    unsigned given; // enum parameter_set: which of them the query has
 };
 
 // Returns 0, or -EINVAL with the error: a parameter that the route doesn't

@@ -35,6 +35,8 @@ struct drain_wish {
     char name[LIMIT_NAME_LEN + 1];
     uint32_t quiet_ms;
     uint32_t drain_ms; // 0: at once
+    size_t order;      // in which they were noted
+    bool given;        // asked for; of several for one wire the last that was counts
 };
 
 // Adds the plan of a wire; wish NULL: the defaults. at_start: nothing flows

@@ -174,7 +174,7 @@ static void take_batch(struct command *command, struct model_change *change, str
         command_succeed(command);
     } else if (command->batch->fresh.count > 0) {
         make_devices(command, change, mark, group);
-    } else if (conflict_blocks(change, mark, wishes) || conflict_note(change, mark, command, wishes) != 0) {
+    } else if (conflict_blocks(change, mark, wishes) || wishes_note(change, mark, command, wishes) != 0) {
         batch_undo(change, mark);
     } else {
         timer_cancel(&command->timeout);
@@ -208,7 +208,7 @@ static void take(struct command *command, struct model_change *change, struct co
     command->changed = change->record_count > mark.record_count;
     command->step_generation = change->generation;
     if (name_is_taken(command) || conflict_blocks(change, mark, wishes) ||
-        conflict_note(change, mark, command, wishes) != 0) {
+        wishes_note(change, mark, command, wishes) != 0) {
         model_undo(change, mark);
         command->removed = VIF_SLOT_NONE;
         return;

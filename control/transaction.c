@@ -110,8 +110,22 @@ static int check_known(const json_t *operation, struct error *error)
     return 0;
 }
 
-static int read_path(struct command *command, const char *method, const char *path, struct target *target,
-                     struct error *error)
+// How a drain is done is said in the transaction's own query, and where an operation's says something else that counts.
+static void inherit_drain(struct parameters *parameters, const struct command_options *whole)
+{
+    struct command_options *own = &parameters->options;
+
+    if ((parameters->given & PARAMETER_QUIET_MS) == 0)
+        own->quiet_ms = whole->quiet_ms;
+    if ((parameters->given & PARAMETER_DRAIN_MS) == 0)
+        own->drain_ms = whole->drain_ms;
+    if ((parameters->given & PARAMETER_WAIT) == 0)
+        own->wait_seconds = whole->wait_seconds;
+    own->drain_given = own->drain_given || whole->drain_given;
+}
+
+static int read_path(struct command *command, const char *method, const char *path, const struct command_options *whole,
+                     struct target *target, bool *says_how, struct error *error)
 {
     struct parameters parameters;
     unsigned allowed;
@@ -125,9 +139,10 @@ static int read_path(struct command *command, const char *method, const char *pa
         *query++ = '\0';
     if (routes_find_change(method, text, target, &allowed, error) != 0)
         return -EINVAL;
-    // How a drain is done is said once, for all: in the transaction's own query.
-    if (parameters_parse_query(query != NULL ? query : "", allowed & ~PARAMETERS_DRAIN, &parameters, error) != 0)
+    if (parameters_parse_query(query != NULL ? query : "", allowed, &parameters, error) != 0)
         return -EINVAL;
+    inherit_drain(&parameters, whole);
+    *says_how = (parameters.given & PARAMETERS_DRAIN) != 0;
     command->kind = target->kind;
     command->is_tee = target->is_tee;
     command->options = parameters.options;
@@ -137,8 +152,9 @@ static int read_path(struct command *command, const char *method, const char *pa
     return 0;
 }
 
-// Takes the operation's body over, as a new reference.
-static int read_operation(struct command *command, const json_t *operation, struct error *error)
+// Takes the operation's body over, as a new reference. says_how: it has a word of its own on drains.
+static int read_operation(struct command *command, const json_t *operation, const struct command_options *whole,
+                          bool *says_how, struct error *error)
 {
     const char *method, *path;
     struct target target;
@@ -156,7 +172,7 @@ static int read_operation(struct command *command, const json_t *operation, stru
     if (method == NULL || path == NULL)
         return error_set(error, PATCHBAY_ERROR_BAD_VALUE, method == NULL ? "method" : "path",
                          "an operation needs method (PUT, PATCH or DELETE) and path");
-    if (read_path(command, method, path, &target, error) != 0)
+    if (read_path(command, method, path, whole, &target, says_how, error) != 0)
         return -EINVAL;
     command->verb = strcmp(method, "DELETE") == 0 ? COMMAND_DELETE
                     : strcmp(method, "PUT") == 0  ? COMMAND_PUT
@@ -178,7 +194,8 @@ static int do_operation(struct command *command, const json_t *operation, struct
     struct batch *batch = command->batch;
     struct command one = {.removed = VIF_SLOT_NONE, .quiet = true};
     size_t before = change->record_count;
-    int result = read_operation(&one, operation, error);
+    bool says_how = false;
+    int result = read_operation(&one, operation, &command->options, &says_how, error);
 
     if (one.kind == OBJECT_VIF && one.verb == COMMAND_PUT)
         one.device = batch_find_device(batch, one.name);
@@ -192,6 +209,12 @@ static int do_operation(struct command *command, const json_t *operation, struct
             change->records[i].new->kind ==
                 OBJECT_VIF &&batch_note_fresh(batch, (const struct vif *)change->records[i].new, index) != 0)
             return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+    if (says_how && change->record_count > before) {
+        struct batch_options own = {.begin = before, .end = change->record_count, .options = one.options};
+
+        if (batch_add_options(batch, &own) != 0)
+            return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+    }
     batch->results[index] = one.verb == COMMAND_DELETE ? BATCH_DELETED : (uint8_t)one.result;
     batch->tally[batch->results[index]]++;
     return 0;

@@ -121,7 +121,7 @@ class State(DaemonCase):
     def test_what_is_no_batch(self) -> None:
         for line, words in (("show", "of changes"), ("patchbay plug a none", "without"), ("plug 'a none", "not closed"),
                             ("plug a", "missing"), ("wire upp w", "did you mean"), ("plug a none --json", "before all lines"),
-                            ("bump rm w t --drain-ms 5", "--drain-ms"), ("-f x", "not in one")):
+                            ("-f x", "not in one")):
             with self.subTest(line=line):
                 said = self.refused(2, "-f", self.write("plug x none\n" + line + "\nplug y none\n"))
                 self.assertIn(words, said)

@@ -67,34 +67,12 @@ static int read_object(struct client *client, const char *path, struct reply *re
     return code;
 }
 
-// The path without what only a request by itself may say. NULL: it says how to drain.
-static const char *strip_query(const char *path)
-{
-    size_t length = strcspn(path, "?");
-    char *stripped = text_slice(path, length);
-    const char *query = path + length;
-    while (*query != '\0') {
-        size_t size = strcspn(++query, "&");
-        if (strncmp(query, "quiet_ms=", 9) == 0 || strncmp(query, "drain_ms=", 9) == 0)
-            return NULL;
-        if (strncmp(query, "wait=", 5) != 0)
-            stripped = text_format("%s%c%.*s", stripped, strchr(stripped, '?') == NULL ? '?' : '&', (int)size, query);
-        query += size;
-    }
-    return stripped;
-}
-
 int batch_send(struct client *client, const char *method, const char *path, const json_t *body, unsigned flags,
                struct reply *reply)
 {
     struct batch *batch = client->batch;
     if (strcmp(method, "GET") == 0)
         return read_object(client, path, reply);
-    path = strip_query(path);
-    if (path == NULL) {
-        output_complain("--quiet-ms and --drain-ms can't stand in a batch, whose changes are made together");
-        return EXIT_USAGE;
-    }
     size_t count = json_array_size(batch->operations);
     if (count == LIMIT_OPERATIONS) {
         output_complain("a batch makes at most %d changes", LIMIT_OPERATIONS);
