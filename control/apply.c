@@ -7,6 +7,7 @@
 #include "event_config.h"
 #include "events.h"
 #include "export.h"
+#include "handover.h"
 #include "leaving.h"
 #include "live_table.h"
 #include "log.h"
@@ -326,6 +327,7 @@ static void begin(void)
             batch_keep_devices(command->batch);
     }
     event_config_tell(&change, &group);
+    handover_commit(&change);
     forget_statuses();
     if (tables[0] != NULL)
         publish(false);

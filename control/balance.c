@@ -260,11 +260,15 @@ static int add_move(vif_slot slot, uint16_t queue, unsigned to)
     return 0;
 }
 
-// Does this record of a change change a vif's pin? The same vif may be in several.
+// May this record of a change have changed the pin of a device? The same vif may be in several, and a new one may have
+// taken over the device of one that is gone.
 static bool pins_anew(const struct model_record *record)
 {
-    return record->old != NULL && record->new != NULL && record->new->kind == OBJECT_VIF &&
-           ((const struct vif *)record->old)->pin != ((const struct vif *)record->new)->pin;
+    const struct object *any = record->new != NULL ? record->new : record->old;
+
+    return any->kind == OBJECT_VIF &&
+           (record->old == NULL || record->new == NULL ||
+            ((const struct vif *)record->old)->pin != ((const struct vif *)record->new)->pin);
 }
 
 static int add_pinned(const struct model_change *change)
@@ -272,8 +276,9 @@ static int add_pinned(const struct model_change *change)
     int error = 0;
 
     for (size_t i = 0; i < change->record_count && error == 0; i++) {
+        const struct object *new = change->records[i].new;
         const struct vif *vif =
-            pins_anew(&change->records[i]) ? model_find_vif(control.model, change->records[i].new->name) : NULL;
+            new != NULL &&pins_anew(&change->records[i]) ? model_find_vif(control.model, new->name) : NULL;
 
         if (vif == NULL || !device_usable(vif->slot))
             continue;
@@ -336,7 +341,7 @@ void balance_undo(const struct model_change *change)
         const struct model_record *record = &change->records[i - 1];
         const struct vif *was = (const struct vif *)record->old;
 
-        if (pins_anew(record) && device_usable(was->slot))
+        if (was != NULL && pins_anew(record) && device_usable(was->slot))
             vif_pin(was->slot, was->pin);
     }
     for (size_t i = 0; i < move_count; i++)

@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "control.h"
+#include "handover.h"
 #include "log.h"
 #include "trail.h"
 
@@ -124,6 +125,7 @@ int batch_step(struct command *command, struct model_change *change, struct erro
     int result;
 
     forget_step(batch);
+    handover_begin(change);
     result = check_generation(command, change, error);
     if (result != 0)
         return -EINVAL;

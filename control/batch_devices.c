@@ -7,6 +7,7 @@
 #include "batch.h"
 
 #include "control.h"
+#include "handover.h"
 #include "making.h"
 #include "plan.h"
 
@@ -95,9 +96,10 @@ static int check_handover(const struct batch *batch, const struct vif *old, stru
         if (batch->fresh.items[i].slot != holder->slot)
             continue;
         error_set(error, PATCHBAY_ERROR_TARGET_IN_USE, vif_target_field(holder->kind),
-                  "vif \"%s\" has %.200s until this is done, and the new device of vif \"%s\" is made before: delete "
-                  "the old one in a request of its own first",
-                  old->object.name, old->target, holder->object.name);
+                  "vif \"%s\" has %.200s until this is done, and the new device of vif \"%s\" is made before, so that "
+                  "all can be undone; a vif of the same kind and %s can take the old device over: make it one, or "
+                  "delete the old vif in a request of its own first",
+                  old->object.name, old->target, holder->object.name, vif_target_field(holder->kind));
         batch_blame(batch, batch->fresh.items[i].item, error);
         return -EINVAL;
     }
@@ -150,6 +152,8 @@ int batch_settle_devices(struct batch *batch, const struct model_change *change,
         if (check_handover(batch, old, error) != 0)
             return -EINVAL;
         device = device_find(old->slot);
+        if (old->target != NULL && handover_kept(change, mark.record_count, old->slot))
+            continue;
         if (device != NULL && batch_find_device(batch, old->object.name) != device &&
             add_removed(batch, old->slot) != 0)
             return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "conf_request.h"
 #include "control.h"
+#include "handover.h"
 #include "log.h"
 #include "render.h"
 #include "request.h"
@@ -125,6 +126,8 @@ static int put_object(struct command *command, struct model_change *change, stru
         object_destroy(next);
         return -EINVAL;
     }
+    if (command->quiet && old == NULL && next->kind == OBJECT_VIF && options.slot == VIF_SLOT_NONE)
+        options.slot = handover_find(change, (const struct vif *)next);
     return change_put(change, next, &options, error);
 }
 

@@ -13,6 +13,7 @@
 #include "check.h"
 #include "config.h"
 #include "control.h"
+#include "handover.h"
 #include "request.h"
 #include "status.h"
 
@@ -276,6 +277,8 @@ static int put(struct making *making, struct wanted *wanted)
     options.vif_is_up = status_vif_is_up;
     if (device != NULL)
         options.slot = device->slot;
+    else if (old == NULL && next->kind == OBJECT_VIF)
+        options.slot = handover_find(making->change, (const struct vif *)next);
     wanted->object = NULL;
     result = next->kind == OBJECT_PORT || next->kind == OBJECT_WIRE
                  ? change_put_unchecked(making->change, next, &options, making->error)

@@ -106,14 +106,14 @@ static int dup_eventfd(const struct vif *vif, int fd, const char *what)
     own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) {
         eal_log_limited(LOG_LEVEL_ERROR, vif->slot, "dup", "vif %s: no file descriptor for its %s eventfd: %s",
-                        vif->name, what, strerror(errno));
+                        vif_name(vif), what, strerror(errno));
         return -1;
     }
     snprintf(path, sizeof(path), "/proc/self/fd/%d", own);
     len = readlink(path, target, sizeof(target));
     if (len != (ssize_t)strlen("anon_inode:[eventfd]") || memcmp(target, "anon_inode:[eventfd]", (size_t)len) != 0) {
         eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "eventfd",
-                        "vif %s: the front end's %s descriptor is no eventfd; it isn't used", vif->name, what);
+                        "vif %s: the front end's %s descriptor is no eventfd; it isn't used", vif_name(vif), what);
         close(own);
         return -1;
     }
@@ -152,14 +152,14 @@ static int find_packed_place(struct attachment *attachment, unsigned ring, int32
     if (base == known)
         return 0;
     if (!virtqueue_packed_resume(vq, base, ring % 2 == 0)) {
-        eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "lost", "vif %s: ring %u: %s", vif->name, ring,
+        eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "lost", "vif %s: ring %u: %s", vif_name(vif), ring,
                         virtqueue_packed_index_lost);
         atomic_store_explicit(&vq->broken, virtqueue_packed_index_lost, memory_order_relaxed);
     } else if (packed_place(vq) != base) {
         eal_log_limited(LOG_LEVEL_INFO, vif->slot, "resume",
                         "vif %s: ring %u goes on at descriptor %u, where its memory shows that it stopped; the front "
                         "end said %u",
-                        vif->name, ring, vq->next, base & 0x7fff);
+                        vif_name(vif), ring, vq->next, base & 0x7fff);
     }
     return 0;
 }
@@ -301,7 +301,7 @@ static void take_log(struct attachment *attachment, const struct guest_log *log)
         eal_log_limited(LOG_LEVEL_WARNING, attachment->vif->slot, "log",
                         "vif %s: the front end's dirty log ends before the guest's memory; what is written behind "
                         "its end will be missing after the migration",
-                        attachment->vif->name);
+                        vif_name(attachment->vif));
 }
 
 static void forget_ring(struct virtqueue *vq)

@@ -153,6 +153,9 @@ void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker);
 // Those that it has stay where they are: move them.
 void vif_pin(vif_slot slot, uint16_t pin);
 
+// Control: the vif is called so from now on, in messages. Copied.
+void vif_rename(vif_slot slot, const char *name);
+
 // Control: the listed vifs that can send, in order of their slots: the first
 // (after VIF_SLOT_NONE), the next; VIF_SLOT_NONE after the last.
 vif_slot vif_listed_next(vif_slot after);

@@ -86,6 +86,29 @@ void vif_pin(vif_slot slot, uint16_t pin)
         atomic_store_explicit(&vif->pin, pin, memory_order_relaxed);
 }
 
+void vif_rename(vif_slot slot, const char *name)
+{
+    struct vif *vif = vif_in_slot(slot);
+
+    if (vif == NULL)
+        return;
+    pthread_mutex_lock(&vif->state_lock);
+    snprintf(vif->name, sizeof(vif->name), "%s", name);
+    pthread_mutex_unlock(&vif->state_lock);
+}
+
+const char *vif_name(const struct vif *vif)
+{
+    static _Thread_local char name[sizeof(vif->name)];
+    // The lock is no part of what a reader must not change.
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&vif->state_lock;
+
+    pthread_mutex_lock(lock);
+    memcpy(name, vif->name, sizeof(name));
+    pthread_mutex_unlock(lock);
+    return name;
+}
+
 void vif_queue_left(vif_slot slot, uint16_t queue)
 {
     struct vif *vif = vif_in_slot(slot);

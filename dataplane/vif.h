@@ -160,11 +160,11 @@ struct vif {
     _Atomic uint16_t pin; // see struct vif_config; written by control
     vif_slot slot;
     enum vif_kind kind;
-    char name[LIMIT_NAME_LEN + 1];
+    char name[LIMIT_NAME_LEN + 1]; // under state_lock: see vif_name
     char *target;
     bool created;                        // ops->create has succeeded; under vif.c's slots_lock
     _Atomic(const char *) broken_reason; // static string; written by the worker that marked it broken
-    pthread_mutex_t state_lock;          // reason and changed_ns; never taken by workers
+    pthread_mutex_t state_lock;          // name, reason and changed_ns; never taken by workers
     char reason[LIMIT_REASON_LEN + 1];
     uint64_t changed_ns;
     _Atomic uint64_t reconnects;
@@ -199,6 +199,9 @@ int vif_grow(struct vif *vif, uint16_t count);
 
 // Any thread but workers: sets the link, its reason and the time, and posts an
 // event if anything changed. reason is a format; "" when up.
+// What it is called now, for a message: good until the thread's next call. Not for workers.
+const char *vif_name(const struct vif *vif);
+
 void vif_set_link(struct vif *vif, enum vif_link link, const char *reason, ...) __attribute__((format(printf, 3, 4)));
 
 // Workers, after they stopped a ring, and callbacks: UP → BROKEN, at most once; the

@@ -285,7 +285,7 @@ static enum rte_vhost_msg_result before_message(int vid, void *context)
         }
         if (rule == NULL)
             eal_log_limited(LOG_LEVEL_WARNING, vhost->vif->slot, "message",
-                            "vif %s: the front end's message is refused: %s", vhost->vif->name, reason);
+                            "vif %s: the front end's message is refused: %s", vif_name(vhost->vif), reason);
         leave(vhost);
     }
     if (handled)
@@ -336,7 +336,8 @@ static int accept_connection(struct vif_vhost *vhost, int vid)
     if (vhost->vid >= 0) {
         if (vhost->connection_fd < 0 || !vhost_socket_hung_up(vhost->connection_fd)) {
             eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "second",
-                            "vif %s: a second front end on %s is refused; one is connected", vif->name, vif->target);
+                            "vif %s: a second front end on %s is refused; one is connected", vif_name(vif),
+                            vif->target);
             return -1;
         }
         drop_connection(vhost);
@@ -348,7 +349,7 @@ static int accept_connection(struct vif_vhost *vhost, int vid)
     if (vhost->connection_fd < 0)
         eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "timeout",
                         "vif %s: no timeout could be set on its connection; a front end that hangs holds up the others",
-                        vif->name);
+                        vif_name(vif));
     if (vhost->connections++ > 0)
         atomic_fetch_add_explicit(&vhost->vif->reconnects, 1, memory_order_relaxed);
     vhost_received_watch(vhost->connection_fd);

@@ -73,7 +73,7 @@ static int list_add(struct vif_vhost *vhost, char *reason, size_t reason_size)
     LIST_FOREACH(other, &all, link)
     {
         if (strcmp(other->vif->target, path) == 0) {
-            snprintf(reason, reason_size, "vif %s has the path %s already", other->vif->name, path);
+            snprintf(reason, reason_size, "vif %s has the path %s already", vif_name(other->vif), path);
             err = -EEXIST;
         }
     }

@@ -77,7 +77,8 @@ class Events(DaemonTest):
         self.check(self.d.put(f"{NET}/wires/w", {"a": "a", "b": "b", "tees": [{"name": "t", "port": "m"}]}), 201)
 
     def test_what_is_told_to_be_down(self) -> None:
-        """The change, then what follows from it: of the vif, of the bump that it is an arm of, of the wire; and back."""
+        """The change, then what follows from it: of the vif, of the bump that it is an arm of, of the wire; and back. So
+        for one that took another's device over."""
         d = self.d
         d.plug("a", "b", "i", "o")
         self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
@@ -88,6 +89,16 @@ class Events(DaemonTest):
             seen = stream.until(lambda line: line["type"] == "wire_state")
             self.assertEqual([line["type"] for line in seen], ["config", "vif_link", word, "wire_state"])
             self.assertEqual((seen[1]["vif"], seen[1]["state"], seen[-1]["state"]), ("i", value, value))
+        vif = {"kind": "vhost", "path": d.dir + "/s"}
+        self.check(d.put("/v1/vifs/v", vif), 201)
+        d.fake("link v up")
+        stream.until(lambda line: line["type"] == "vif_link" and line["state"] == "up")
+        self.check(d.ask("POST", "/v1/transactions", {"operations": [
+            {"method": "DELETE", "path": "/v1/vifs/v"}, {"method": "PUT", "path": "/v1/vifs/u", "body": vif}]}), 200)
+        seen = stream.until(lambda line: line["type"] == "vif_link")
+        self.assertEqual([(line["type"], line.get("op")) for line in seen],
+                         [("config", "delete"), ("config", "create"), ("vif_link", None)])
+        self.assertEqual((seen[-1]["vif"], seen[-1]["state"], seen[-1]["uid"]), ("u", "up", d.get("/v1/vifs/u").json["uid"]))
 
     def test_greeting(self) -> None:
         stream = self.stream()

@@ -191,14 +191,61 @@ class Transactions(Base):
         self.assertEqual(d.get("/v1/vifs/c/stats").json["transmitted"]["frames"], 3)
         self.assertEqual(d.table()["legs"], 2)
 
+    def test_a_device_changes_hands(self):
+        """A vif with the kind and target of one that is deleted takes its device over: the guest notices nothing, and if
+        the transaction fails later the old one goes on as if nothing had happened."""
+        d = self.d
+        path = d.dir + "/s"
+        vif = {"kind": "vhost", "path": path}
+        d.plug("b")
+        self.check(self.send([op("PUT", "/v1/vifs/v", vif), op("PUT", f"{NET}/ports/p", {"vif": "v"}),
+                              op("PUT", f"{NET}/wires/w", {"a": "p", "b": "b"})]), 200)
+        d.fake("link v up")
+        d.fake("send v 0 5 100")
+        was = d.get("/v1/vifs/v").json
+        over = [op("DELETE", "/v1/vifs/v?detach=1"), op("PUT", "/v1/vifs/u", vif | {"owner": "me", "worker": 0}),
+                op("PATCH", f"{NET}/ports/p", {"vif": "u"})]
+        self.refused(over + [op("PUT", "/v1/vifs/y", {"kind": "dev", "devargs": "fail:1"})], 409, "DeviceFailed", 3, "devargs")
+        self.refused(over + [op("DELETE", "/v1/vifs/nope")], 404, "NotFound", 3)
+        self.refused([op("PUT", "/v1/vifs/u", vif), *over[:1]], 409, "TargetInUse", 0, "path")
+        self.refused([op("DELETE", "/v1/vifs/v?detach=1"), op("PUT", "/v1/vifs/u", vif), op("PUT", "/v1/vifs/t", vif)],
+                     409, "TargetInUse", 2, "path")
+        self.assertEqual(d.get("/v1/vifs/v").json, was)
+        d.fake("send v 0 5 100")
+        self.assertEqual(d.get(f"{NET}/wires/w/stats").json["a_to_b"]["delivered"]["frames"], 10)
+        vifs = d.table()["vifs"]
+        self.assertEqual(self.check(self.send(over), 200).json["results"], ["deleted", "created", "changed"])
+        now = d.get("/v1/vifs/u").json
+        self.assertEqual((now["status"]["state"], now["status"]["since"], now["owner"]), ("up", was["status"]["since"], "me"))
+        self.assertNotEqual(now["uid"], was["uid"])
+        d.fake("send u 0 5 100")
+        self.assertEqual(d.get(f"{NET}/wires/w/stats").json["a_to_b"]["delivered"]["frames"], 15)
+        self.assertEqual(d.table()["vifs"], vifs)
+        # By many hands at once, and it ends with nobody.
+        self.check(self.send([op("DELETE", "/v1/vifs/u?detach=1"), op("PUT", "/v1/vifs/a1", vif), op("DELETE", "/v1/vifs/a1"),
+                              op("PUT", "/v1/vifs/u", vif), op("PATCH", f"{NET}/ports/p", {"vif": "u"})]), 200)
+        self.assertEqual(d.get(f"{NET}/wires/w").json["status"]["state"], "up")
+        # The name alone is another in a whole configuration: so is its device the same.
+        config = d.get("/v1/config").json
+        next(v for v in config["vifs"] if v["name"] == "u")["name"] = "x"
+        next(p for p in config["ports"] if p["name"] == "p")["vif"] = "x"
+        self.check(d.put("/v1/config?force=1", config), 200)
+        self.assertEqual((d.get(f"{NET}/wires/w").json["status"]["state"], d.table()["vifs"]), ("up", vifs))
+        self.check(self.send([op("DELETE", "/v1/vifs/x?detach=1"), op("PUT", "/v1/vifs/u", vif), op("DELETE", "/v1/vifs/u")]), 200)
+        wait_for(lambda: d.table()["vifs"] == vifs - 1, "the device has gone")
+        self.check(d.put("/v1/vifs/v", vif), 201)
+        d.restart()
+        self.assertEqual(d.get("/v1/vifs/v").json["path"], path)
+
     def test_a_vif_deleted_and_made_again(self):
         d = self.d
         path = d.dir + "/s"
         self.check(d.put("/v1/vifs/v", {"kind": "vhost", "path": path}), 201)
         was = d.get("/v1/vifs/v").json["uid"]
-        # Its old device has the path until the end: that can't be undone whole, so it is refused.
-        self.refused([op("DELETE", "/v1/vifs/v"), op("PUT", "/v1/vifs/v", {"kind": "vhost-server", "path": path})],
-                     409, "TargetInUse", 1, "path")
+        # Of another kind it needs a device of its own, and the old one has the path until all is decided.
+        error = self.refused([op("DELETE", "/v1/vifs/v"), op("PUT", "/v1/vifs/v", {"kind": "vhost-server", "path": path})],
+                             409, "TargetInUse", 1, "path")
+        self.assertIn("of the same kind and path can take the old device over", error["message"])
         self.check(self.send([op("DELETE", "/v1/vifs/v"), op("PUT", "/v1/vifs/v", {"kind": "vhost", "path": path + "2"}),
                               op("PUT", "/v1/vifs/t", {"kind": "none"}), op("DELETE", "/v1/vifs/t")]), 200)
         self.assertNotEqual(d.get("/v1/vifs/v").json["uid"], was)

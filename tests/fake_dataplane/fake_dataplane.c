@@ -253,6 +253,14 @@ void vif_pin(vif_slot slot, uint16_t pin)
     pthread_mutex_unlock(&fake_lock);
 }
 
+void vif_rename(vif_slot slot, const char *name)
+{
+    pthread_mutex_lock(&fake_lock);
+    REQUIRE("vif_rename of a vif that does not exist", fake.vifs[slot].exists);
+    strlcpy(fake.vifs[slot].name, name, sizeof(fake.vifs[slot].name));
+    pthread_mutex_unlock(&fake_lock);
+}
+
 vif_slot vif_listed_next(vif_slot after)
 {
     vif_slot found = VIF_SLOT_NONE;
