@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "apply.h"
 
+#include "adjust.h"
 #include "balance.h"
 #include "batch.h"
 #include "control.h"
@@ -209,6 +210,7 @@ static void undo(const struct error *error)
     tables[0] = tables[1] = NULL;
     plan_abandon(&plans);
     balance_undo(&change);
+    adjust_back(&change, 0);
     list_devices(false);
     model_rollback(&change);
     while ((command = TAILQ_FIRST(&group)) != NULL) {

@@ -21,6 +21,7 @@ void batch_destroy(struct batch *batch)
     free(batch->plan);
     free(batch->fresh.items);
     free(batch->removed);
+    free(batch->owners);
     free(batch->options);
     wire_list_clear(&batch->waits);
     free(batch->devices.items);
@@ -40,6 +41,33 @@ int batch_add(struct batch *batch, const struct slice *item)
     }
     batch->items[batch->count++] = *item;
     return 0;
+}
+
+// ---- whose records ----
+
+int batch_note_owner(struct batch *batch, const struct model_change *change, size_t item)
+{
+    if (batch->owner_count == batch->owner_room) {
+        size_t room = batch->owner_room > 0 ? batch->owner_room * 2 : 16;
+        struct batch_owner *larger = reallocarray(batch->owners, room, sizeof(*larger));
+
+        if (larger == NULL)
+            return -ENOMEM;
+        batch->owners = larger;
+        batch->owner_room = room;
+    }
+    batch->owners[batch->owner_count++] = (struct batch_owner){.end = change->record_count, .item = item};
+    return 0;
+}
+
+void batch_blame_record(const struct batch *batch, size_t record, struct error *error)
+{
+    for (size_t i = 0; i < batch->owner_count; i++) {
+        if (batch->owners[i].end <= record)
+            continue;
+        batch_blame(batch, batch->owners[i].item, error);
+        return;
+    }
 }
 
 // ---- how to drain ----
@@ -95,6 +123,7 @@ static void forget_step(struct batch *batch)
     batch->fresh.count = 0;
     batch->removed_count = 0;
     batch->removed_gone = 0;
+    batch->owner_count = 0;
     batch->option_count = 0;
     wire_list_clear(&batch->waits);
     free(batch->plan);

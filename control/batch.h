@@ -37,6 +37,11 @@ struct batch_vifs {
     struct batch_vif *items; // devices: sorted by name
 };
 
+// Which item has made the records of the change up to one.
+struct batch_owner {
+    size_t end, item;
+};
+
 // What an operation of a transaction says of drains: it holds for the records of the change that it made.
 struct batch_options {
     size_t begin, end; // records of the change
@@ -58,6 +63,8 @@ struct batch {
     struct batch_vifs fresh; // vifs that it makes and that have no device yet
     vif_slot *removed;       // whose devices go; in the order of their removal
     size_t removed_count, removed_room, removed_gone;
+    struct batch_owner *owners; // by record, in order: of the items that changed vifs
+    size_t owner_count, owner_room;
     struct batch_options *options; // TRANSACTION: of operations that say something themselves; in order
     size_t option_count, option_room;
     struct wire_list waits; // wires whose drains the answer waits for
@@ -72,6 +79,11 @@ struct batch {
 void batch_destroy(struct batch *batch);
 // Adds one item. Returns 0 or -ENOMEM.
 int batch_add(struct batch *batch, const struct slice *item);
+// Notes that the records of the change so far, but for those noted before, are of an item that changes a vif. Returns 0
+// or -ENOMEM.
+int batch_note_owner(struct batch *batch, const struct model_change *change, size_t item);
+// As batch_blame, of the item that has made a record of a vif.
+void batch_blame_record(const struct batch *batch, size_t record, struct error *error);
 // Notes what an operation says of drains. Returns 0 or -ENOMEM.
 int batch_add_options(struct batch *batch, const struct batch_options *options);
 // What holds for a record of the change: an operation's own, or those of the whole. Records are asked for in order;

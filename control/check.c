@@ -152,6 +152,13 @@ static int check_vif(const struct model *model, const struct vif *old, const str
     if (old != NULL && field != NULL && strcmp(old->target, next->target) != 0)
         return error_set(error, PATCHBAY_ERROR_IMMUTABLE, field,
                          "the %s of vif \"%s\" can't change; delete it and create it again", field, next->object.name);
+    if (next->mtu != 0 && next->kind != VIF_DEV && next->kind != VIF_KERNEL_NEW)
+        return error_set(
+            error, PATCHBAY_ERROR_CAP_NOT_SUPPORTED, "mtu",
+            "a vif of kind %s can't be told an MTU: %s; kinds dev and kernel-new can", vif_kind_names[next->kind],
+            next->kind == VIF_NONE ? "it takes frames of every length"
+                                   : "vhost-user has no word for it from this side, so give the guest's device "
+                                     "host_mtu=BYTES where the VM is (QEMU)");
     if (next->owner != NULL && strlen(next->owner) > LIMIT_OWNER_LEN)
         return error_set(error, PATCHBAY_ERROR_BAD_VALUE, "owner", "owner may have %d bytes", LIMIT_OWNER_LEN);
     if (old != NULL)

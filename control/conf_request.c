@@ -139,16 +139,29 @@ static json_t *read_value(struct exchange *exchange, const char *key, struct err
     return value;
 }
 
-// The row of a key that may be written; NULL with the error.
-static const struct conf_row *find_writable(const struct conf_subject *subject, const char *key, struct error *error)
+// The row of a key that may be written, with its value (a new reference); NULL with the error.
+static const struct conf_row *find_writable(const struct conf_subject *subject, const char *key, json_t **value,
+                                            struct error *error)
 {
-    const struct conf_row *row = conf_find(subject, key, NULL, error);
+    const struct conf_row *row = conf_find(subject, key, value, error);
 
     if (row == NULL || conf_is_writable(subject, row))
         return row;
+    json_decref(*value);
     error_set(error, PATCHBAY_ERROR_CAP_READ_ONLY, "key", "The key %s of %s is only read.", row->key,
               conf_noun(subject));
     return NULL;
+}
+
+// The PATCH that sets a key. What it has already, perhaps by default, isn't changed by saying so. Takes both values; a
+// new reference or NULL.
+static json_t *make_body(const struct conf_row *row, json_t *value, json_t *has)
+{
+    json_t *body = json_equal(value, has) ? json_object() : json_pack("{sO}", row->field, value);
+
+    json_decref(value);
+    json_decref(has);
+    return body;
 }
 
 // A change is refused: that is told as any other is.
@@ -159,9 +172,8 @@ static void refuse(struct exchange *exchange, const struct error *error)
 }
 
 static void submit(struct exchange *exchange, const struct conf_subject *subject, const struct conf_row *row,
-                   json_t *value, const struct parameters *parameters)
+                   json_t *body, const struct parameters *parameters)
 {
-    json_t *body = json_pack("{so}", row->field, value);
     struct command *command = body != NULL ? command_create(exchange, COMMAND_PATCH, body) : NULL;
     struct error error;
 
@@ -186,13 +198,13 @@ void conf_write_key(struct exchange *exchange, const struct target *target, cons
     struct conf_subject subject;
     const struct conf_row *row;
     struct error error;
-    json_t *value;
+    json_t *value, *has;
 
     if (look_up(target, &subject, &error) != 0) {
         refuse(exchange, &error);
         return;
     }
-    row = find_writable(&subject, target->key, &error);
+    row = find_writable(&subject, target->key, &has, &error);
     if (row == NULL) {
         if (error.code == PATCHBAY_ERROR_CAP_READ_ONLY)
             strlcpy(exchange->allow, "GET, HEAD", sizeof(exchange->allow));
@@ -200,24 +212,30 @@ void conf_write_key(struct exchange *exchange, const struct target *target, cons
         return;
     }
     value = read_value(exchange, target->key, &error);
-    if (value == NULL)
+    if (value == NULL) {
+        json_decref(has);
         refuse(exchange, &error);
-    else
-        submit(exchange, &subject, row, value, parameters);
+    } else {
+        submit(exchange, &subject, row, make_body(row, value, has), parameters);
+    }
 }
 
 int conf_make_patch(const struct target *target, const json_t *body, struct command *command, struct error *error)
 {
     struct conf_subject subject;
     const struct conf_row *row;
+    json_t *has;
 
     if (look_up(target, &subject, error) != 0)
         return -EINVAL;
-    row = find_writable(&subject, target->key, error);
-    if (row == NULL || (body != NULL && check_members(body, target->key, error) != 0))
+    row = find_writable(&subject, target->key, &has, error);
+    if (row == NULL)
         return -EINVAL;
-    command->body =
-        json_pack("{so}", row->field, body != NULL ? json_incref(json_object_get(body, "value")) : json_null());
+    if (body != NULL && check_members(body, target->key, error) != 0) {
+        json_decref(has);
+        return -EINVAL;
+    }
+    command->body = make_body(row, body != NULL ? json_incref(json_object_get(body, "value")) : json_null(), has);
     if (command->body == NULL)
         return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
     command->verb = COMMAND_PATCH;
@@ -230,7 +248,22 @@ int conf_make_patch(const struct target *target, const json_t *body, struct comm
 json_t *conf_answer(const struct command *command, json_t *shown)
 {
     json_t *value = json_incref(json_object_get(shown, command->conf->field));
+    const struct object *object = model_find(control.model, command->kind, command->network, command->name);
+    enum conf_entity entity = object != NULL && object->kind == OBJECT_VIF ? CONF_VIF : CONF_HOST;
+    char reason[CONF_REASON_SIZE];
+    struct conf_subject subject;
 
     json_decref(shown);
+    // What the device has of its own accord, where the object says nothing.
+    if (json_is_null(value) && command->conf->get != conf_get_field && entity == CONF_VIF) {
+        json_t *own;
+
+        conf_subject_fill(&subject, entity, object);
+        own = command->conf->get(&subject, command->conf, reason);
+        if (own != NULL) {
+            json_decref(value);
+            value = own;
+        }
+    }
     return conf_render(command->conf, value, true);
 }

@@ -164,8 +164,17 @@ static const struct conf_row rows[] = {
     {CONF_VIF, "admin", ALL(CONF_RW), "string", NULL, "admin", conf_get_field, NULL,
      "up, or down: as of all ports on it; the guest's link stays as it is, since vhost-user can't tell it"},
     {CONF_VIF, "link", ALL(CONF_R), "string", NULL, NULL, get_link, NULL, "up, down or failed"},
-    {CONF_VIF, "mtu", DEVICE, "integer", "bytes", NULL, get_mtu, "kind none takes frames of every length",
-     "its MTU: without Ethernet header and tags"},
+    {CONF_VIF,
+     "mtu",
+     {[VIF_VHOST] = CONF_R, [VIF_VHOST_SERVER] = CONF_R, [VIF_DEV] = CONF_RW, [VIF_KERNEL_NEW] = CONF_RW},
+     "integer",
+     "bytes",
+     "mtu",
+     get_mtu,
+     "kind none takes frames of every length",
+     "its MTU: without Ethernet header and tags; longer frames to it are dropped as too_big. A guest's is said where "
+     "the VM "
+     "is (QEMU: host_mtu=)"},
     {CONF_VIF, "mac", ETHDEV, "string", NULL, NULL, get_mac,
      "the guest's MAC address is set where the VM is (QEMU: mac= of virtio-net-pci), and vhost-user doesn't tell it; "
      "kinds dev and kernel-new have one",

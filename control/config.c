@@ -291,6 +291,8 @@ static int put(struct making *making, struct wanted *wanted)
         config_plan_change(making->plan, old, next);
     else if (result == CHANGE_CREATED)
         config_plan_create(making->plan, next, wanted->replaces, batch->dry_run);
+    if (result != CHANGE_SAME && next->kind == OBJECT_VIF && batch_note_owner(batch, making->change, wanted->item) != 0)
+        return error_set(making->error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
     if (result == CHANGE_CREATED && next->kind == OBJECT_VIF &&
         batch_note_fresh(batch, (const struct vif *)next, wanted->item) != 0)
         return error_set(making->error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");

@@ -132,9 +132,11 @@ static struct device *create_device(vif_slot slot, const struct vif *vif)
         .kind = vif->kind,
         .target = device->target,
         .pin = vif->pin,
+        .mtu = vif->mtu,
         .socket_group = control.options->vhost_group,
         .socket_mode = control.options->vhost_mode,
     };
+    device->mtu = vif->mtu;
     slots[slot] = device;
     return device;
 }

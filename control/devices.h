@@ -28,6 +28,7 @@ struct device {
     unsigned backoff;                  // seconds to the next try
     struct timer retry;
     char *target;           // owned
+    uint16_t mtu;           // that it was told; 0: its own
     int monitors;           // published sets of wires that have it as a monitor
     uint64_t monitor_until; // clock_now at which what it was sent as a monitor has surely been dealt with
     bool noticed;           // there was news of it

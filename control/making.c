@@ -53,6 +53,7 @@ static enum patchbay_error map_error(int result, enum vif_kind kind)
     case -ENOSPC:
         return PATCHBAY_ERROR_LIMIT_REACHED;
     case -EINVAL:
+    case -ERANGE:
         return PATCHBAY_ERROR_BAD_VALUE;
     case -ECANCELED:
         return PATCHBAY_ERROR_UNAVAILABLE;
@@ -65,7 +66,11 @@ void making_describe(const struct device *device, struct error *error)
 {
     enum vif_kind kind = device->make.config.kind;
 
-    error_set(error, map_error(device->make.result, kind), target_field(kind), "%s", device->make.reason);
+    // The device itself is good, but it doesn't take the MTU.
+    bool is_mtu = device->make.config.mtu != 0 && device->make.result == -ERANGE;
+
+    error_set(error, map_error(device->make.result, kind), is_mtu ? "mtu" : target_field(kind), "%s",
+              device->make.reason);
 }
 
 static void on_made(struct device *device, void *arg)

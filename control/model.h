@@ -78,6 +78,7 @@ struct vif {
     char *target; // owned; path, devargs or interface; NULL for none
     char *owner;  // owned; opaque; NULL: not given
     uint16_t pin; // the worker that polls all its queues, + 1; 0: where there is room
+    uint16_t mtu; // bytes that it is told, kinds dev and kernel-new; 0: the largest that the device takes
     vif_slot slot;
     char *target_key; // owned; the model's: what no two vifs may share, NULL for none
     RB_ENTRY(vif) target_node;

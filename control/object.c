@@ -260,7 +260,7 @@ bool object_equal(const struct object *one, const struct object *other)
         const struct vif *v = (const struct vif *)one;
         const struct vif *w = (const struct vif *)other;
         return v->kind == w->kind && strings_equal(v->target, w->target) && strings_equal(v->owner, w->owner) &&
-               v->pin == w->pin && v->admin == w->admin;
+               v->pin == w->pin && v->admin == w->admin && v->mtu == w->mtu;
     }
     case OBJECT_PORT: {
         const struct port *p = (const struct port *)one;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "queue.h"
 
+#include "adjust.h"
 #include "batch.h"
 #include "control.h"
 #include "live.h"
@@ -165,6 +166,7 @@ static void take_batch(struct command *command, struct model_change *change, str
 {
     struct model_mark mark = model_step(change);
     struct error error;
+    size_t record;
 
     if (command_step(command, change, &error) != 0) {
         answer_error(command, &error);
@@ -176,6 +178,10 @@ static void take_batch(struct command *command, struct model_change *change, str
         make_devices(command, change, mark, group);
     } else if (conflict_blocks(change, mark, wishes) || wishes_note(change, mark, command, wishes) != 0) {
         batch_undo(change, mark);
+    } else if (adjust_devices(change, mark, &record, &error) != 0) {
+        batch_blame_record(command->batch, record, &error);
+        batch_undo(change, mark);
+        answer_error(command, &error);
     } else {
         timer_cancel(&command->timeout);
         command->changed = change->record_count > mark.record_count;
@@ -200,6 +206,7 @@ static void take(struct command *command, struct model_change *change, struct co
 {
     struct model_mark mark = model_step(change);
     struct error error;
+    size_t record;
 
     if (command_step(command, change, &error) != 0) {
         answer_error(command, &error);
@@ -211,6 +218,11 @@ static void take(struct command *command, struct model_change *change, struct co
         wishes_note(change, mark, command, wishes) != 0) {
         model_undo(change, mark);
         command->removed = VIF_SLOT_NONE;
+        return;
+    }
+    if (adjust_devices(change, mark, &record, &error) != 0) {
+        model_undo(change, mark);
+        answer_error(command, &error);
         return;
     }
     if (command->device != NULL) {

@@ -31,6 +31,7 @@ static const struct number_parameter tee_stalls = {1, LIMIT_STALL_MS, DEFAULT_BU
 static const struct number_parameter rates = {LIMIT_RATE_BPS_MIN, LIMIT_RATE_BPS, 0, sizeof(uint64_t), true, 0};
 static const struct number_parameter bursts = {1, LIMIT_RATE_BURST, 0, sizeof(uint32_t), true, 0};
 static const struct number_parameter workers = {0, LIMIT_WORKERS - 1, 0, sizeof(uint16_t), true, 1};
+static const struct number_parameter mtus = {LIMIT_MTU_MIN, LIMIT_MTU, 0, sizeof(uint16_t), true, 0};
 static const size_t owner_len = LIMIT_OWNER_LEN;
 
 #define NAME                                                         \
@@ -61,6 +62,7 @@ static const struct field vif_fields[] = {
     {"owner", offsetof(struct vif, owner), request_decode_string, request_encode_string, &owner_len, 0},
     {"admin", offsetof(struct vif, admin), request_decode_enum, request_encode_enum, &admins, 0},
     {"worker", offsetof(struct vif, pin), request_decode_number, request_encode_number, &workers, 0},
+    {"mtu", offsetof(struct vif, mtu), request_decode_number, request_encode_number, &mtus, 0},
     LABELS,
     UID,
     STATUS,

@@ -209,6 +209,8 @@ static int do_operation(struct command *command, const json_t *operation, struct
             change->records[i].new->kind ==
                 OBJECT_VIF &&batch_note_fresh(batch, (const struct vif *)change->records[i].new, index) != 0)
             return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+    if (one.kind == OBJECT_VIF && change->record_count > before && batch_note_owner(batch, change, index) != 0)
+        return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
     if (says_how && change->record_count > before) {
         struct batch_options own = {.begin = before, .end = change->record_count, .options = one.options};
 

@@ -121,6 +121,7 @@ struct vif_config {
     // The worker that is to poll all its queues, + 1; 0, or one that there isn't:
     // for each queue the worker with the fewest.
     uint16_t pin;
+    uint16_t mtu;             // as in vif_set_mtu
     const char *socket_group; // vhost-server: group of the socket, or NULL
     unsigned socket_mode;     // vhost-server: its mode, e.g. 0660
 };
@@ -152,6 +153,13 @@ void vif_place_queue(vif_slot slot, uint16_t queue, unsigned worker);
 // Control: as pin of struct vif_config, for the queues that the vif gets from now on.
 // Those that it has stay where they are: move them.
 void vif_pin(vif_slot slot, uint16_t pin);
+
+// Control: tells a NIC or kernel TAP its MTU, in bytes; 0: the largest that it takes. Longer frames to it are dropped
+// as too_big from then on; those that are just on their way may be either. It calls the driver, which is a matter of
+// microseconds, and of some milliseconds with a slow one. Returns 0, or -errno with a reason that says what to do:
+// -ERANGE (what it takes is in the reason), -ENOTSUP (the kind, the driver), -EBUSY (only while it is stopped: make the
+// vif anew with this MTU), -EIO.
+int vif_set_mtu(vif_slot slot, uint16_t mtu, char *reason, size_t reason_size);
 
 // Control: the vif is called so from now on, in messages. Copied.
 void vif_rename(vif_slot slot, const char *name);

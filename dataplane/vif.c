@@ -86,6 +86,16 @@ void vif_pin(vif_slot slot, uint16_t pin)
         atomic_store_explicit(&vif->pin, pin, memory_order_relaxed);
 }
 
+int vif_set_mtu(vif_slot slot, uint16_t mtu, char *reason, size_t reason_size)
+{
+    struct vif *vif = vif_in_slot(slot);
+
+    if (vif != NULL && vif->ops->set_mtu != NULL)
+        return vif->ops->set_mtu(vif, mtu, reason, reason_size);
+    snprintf(reason, reason_size, "it has no MTU that could be set: NICs and kernel TAPs have");
+    return -ENOTSUP;
+}
+
 void vif_rename(vif_slot slot, const char *name)
 {
     struct vif *vif = vif_in_slot(slot);

@@ -127,6 +127,8 @@ struct vif_ops {
     // Fills what only the kind knows; the common part is already there.
     void (*read_state)(struct vif *vif, struct vif_state *state);
     void (*read_count)(struct vif *vif, struct vif_count *count);
+    // As vif_set_mtu. NULL: the kind has none.
+    int (*set_mtu)(struct vif *vif, uint16_t mtu, char *reason, size_t reason_size);
     // Calls each for every statistic that only the driver knows. NULL: none.
     bool (*each_statistic)(struct vif *vif, void (*each)(void *arg, const char *name, uint64_t value), void *arg);
 };

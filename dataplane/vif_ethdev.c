@@ -238,7 +238,8 @@ static uint16_t prepare(const struct ethdev *dev, const struct burst *burst, uin
             *stop = TRANSMIT_OFFLOAD;
             break;
         }
-        if (unlikely(frame->len > ((wants & OFFLOAD_TSO) ? dev->tso_max * (uint32_t)dev->room : dev->frame_max))) {
+        if (unlikely(frame->len >
+                     ((wants & OFFLOAD_TSO) ? dev->tso_max * (uint32_t)dev->room : vif_ethdev_frame_max(dev)))) {
             *stop = TRANSMIT_TOO_BIG;
             break;
         }

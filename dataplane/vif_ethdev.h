@@ -40,7 +40,8 @@ struct ethdev {
     uint8_t offloads;      // that the device does itself (enum offload)
     bool sums_ip;          // and the checksum of IPv4's header
     int tap_fd;            // a kernel TAP's queue; −1: the device is another
-    uint32_t frame_max;    // bytes
+    // Bytes; written by control (vif_ethdev_set_mtu), relaxed: it stands for itself.
+    _Atomic uint32_t frame_max;
     struct rte_mempool *pool;
     int wake_fd[VIF_QUEUES_MAX]; // −1: the queue has none
     int quiet_fd;                // an eventfd that nobody rings: what a device that is gone waits for; −1: none
@@ -52,9 +53,11 @@ struct ethdev {
 
     // Cold.
     struct vif *vif;
-    struct ethdev *next; // in the list of vif_ethdev_link.c
-    bool link_events;    // the device tells of its link itself
-    uint16_t mtu;
+    struct ethdev *next;  // in the list of vif_ethdev_link.c
+    bool link_events;     // the device tells of its link itself
+    uint16_t mtu_max;     // that it takes
+    _Atomic uint16_t mtu; // written by control
+    bool is_tap;
     uint16_t ring_size[2];
     uint8_t mac[6];
     struct rte_device *device;
@@ -66,6 +69,12 @@ struct ethdev {
 static inline struct ethdev *vif_ethdev(const struct vif *vif)
 {
     return vif->private;
+}
+
+// The longest frame that it is given, tag included: bytes.
+static inline uint32_t vif_ethdev_frame_max(const struct ethdev *dev)
+{
+    return atomic_load_explicit(&dev->frame_max, memory_order_relaxed);
 }
 
 // ---- hot ----
@@ -102,6 +111,9 @@ void vif_ethdev_wake_init(struct ethdev *dev, uint16_t queues);
 
 // ---- devices ----
 
+// As vif_set_mtu. By control, or by the device thread before control knows the vif.
+int vif_ethdev_set_mtu(struct vif *vif, uint16_t mtu, char *reason, size_t reason_size);
+
 // Makes the device that devargs names and finds its port. Returns 0 or -errno
 // with the reason.
 int vif_ethdev_probe(const char *devargs, uint16_t *port, char *reason, size_t reason_size);
@@ -115,6 +127,9 @@ int vif_ethdev_probe_named(const char *devargs, const char *bus, const char *nam
 int vif_ethdev_kernel_probe(const struct vif *vif, const char *interface, uint16_t *port, char *reason,
                             size_t reason_size);
 int vif_ethdev_kernel_name(const struct vif *vif, const char *interface, char *reason, size_t reason_size);
+
+// Sets the MTU of a TAP's interface, which must be in our network namespace. Returns 0 or -errno with the reason.
+int vif_ethdev_kernel_set_mtu(int tap_fd, uint16_t mtu, char *reason, size_t reason_size);
 
 // Closes a port, stopped or never started, and removes its device.
 void vif_ethdev_remove(uint16_t port, struct rte_device *device);

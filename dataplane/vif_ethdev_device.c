@@ -128,6 +128,13 @@ static void learn_offloads(struct ethdev *dev, const struct rte_eth_dev_info *in
     dev->tso_max = info->tx_desc_lim.nb_seg_max > 0 ? info->tx_desc_lim.nb_seg_max : UINT16_MAX;
 }
 
+// What is given to it from now on.
+static void note_mtu(struct ethdev *dev, uint16_t mtu)
+{
+    atomic_store_explicit(&dev->mtu, mtu, memory_order_relaxed);
+    atomic_store_explicit(&dev->frame_max, (uint32_t)mtu + TAG_AND_HEADER, memory_order_relaxed);
+}
+
 // What its transmit takes.
 static void learn_limits(struct ethdev *dev, const struct rte_eth_dev_info *info, const struct rte_eth_conf *conf)
 {
@@ -135,9 +142,10 @@ static void learn_limits(struct ethdev *dev, const struct rte_eth_dev_info *info
     if (conf->txmode.offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS)
         dev->segments_max = info->tx_desc_lim.nb_mtu_seg_max > 0 ? info->tx_desc_lim.nb_mtu_seg_max : UINT16_MAX;
     learn_offloads(dev, info, conf->txmode.offloads);
-    dev->frame_max = RTE_MIN((uint32_t)conf->rxmode.mtu + TAG_AND_HEADER, (uint32_t)LIMIT_FRAME_MAX);
-    dev->frame_max = RTE_MIN(dev->frame_max, (uint32_t)dev->room * dev->segments_max);
-    dev->mtu = (uint16_t)(dev->frame_max - TAG_AND_HEADER);
+    dev->mtu_max = (uint16_t)(RTE_MIN(RTE_MIN((uint32_t)conf->rxmode.mtu + TAG_AND_HEADER, (uint32_t)LIMIT_FRAME_MAX),
+                                      (uint32_t)dev->room * dev->segments_max) -
+                              TAG_AND_HEADER);
+    note_mtu(dev, dev->mtu_max);
 }
 
 static int start(struct ethdev *dev, const struct rte_eth_dev_info *info, uint16_t queues)
@@ -198,12 +206,13 @@ static int take_tap(struct ethdev *dev, char *reason, size_t reason_size)
         snprintf(reason, reason_size, "the TAP's descriptor can't be had: %s", strerror(errno));
         return -EIO;
     }
-    dev->frame_max = LIMIT_FRAME_MAX;
-    dev->mtu = LIMIT_FRAME_MAX - TAG_AND_HEADER;
+    dev->is_tap = true;
+    dev->mtu_max = LIMIT_MTU;
+    note_mtu(dev, dev->mtu_max);
     return 0;
 }
 
-static int bring_up(struct ethdev *dev, struct vif *vif, char *reason, size_t reason_size)
+static int bring_up(struct ethdev *dev, struct vif *vif, uint16_t mtu, char *reason, size_t reason_size)
 {
     struct rte_eth_dev_info info;
     char said[512];
@@ -228,11 +237,54 @@ static int bring_up(struct ethdev *dev, struct vif *vif, char *reason, size_t re
     error = is_tap(&info) ? take_tap(dev, reason, reason_size) : 0;
     if (error == 0 && vif->kind == VIF_KERNEL_NEW)
         error = vif_ethdev_kernel_name(vif, vif->target, reason, reason_size);
+    if (error == 0 && mtu != 0)
+        error = vif_ethdev_set_mtu(vif, mtu, reason, reason_size);
     if (error == 0)
         error = vif_ethdev_link_add(dev, reason, reason_size);
     if (error != 0)
         rte_eth_dev_stop(dev->port);
     return error;
+}
+
+int vif_ethdev_set_mtu(struct vif *vif, uint16_t mtu, char *reason, size_t reason_size)
+{
+    enum { KERNELS_OWN = 1500 }; // what a new kernel interface has
+    struct ethdev *dev = vif_ethdev(vif);
+    uint16_t wanted = mtu != 0 ? mtu : dev->mtu_max;
+    int error;
+
+    if (wanted > dev->mtu_max) {
+        snprintf(reason, reason_size, "the device takes an MTU of up to %u bytes", dev->mtu_max);
+        return -ERANGE;
+    }
+    // A TAP takes frames of all lengths, whatever its kernel interface has. Its driver knows that by a name that it may
+    // not have any more.
+    if (dev->is_tap) {
+        error = vif_ethdev_kernel_set_mtu(dev->tap_fd, mtu != 0 ? mtu : KERNELS_OWN, reason, reason_size);
+        if (error == 0)
+            note_mtu(dev, wanted);
+        return error;
+    }
+    error = rte_eth_dev_set_mtu(dev->port, wanted);
+    if (error == 0) {
+        note_mtu(dev, wanted);
+        return 0;
+    }
+    // Ethdev's own check against what the driver says of itself.
+    if (error == -EINVAL) {
+        snprintf(reason, reason_size, "the device doesn't take an MTU of %u bytes", wanted);
+        return -ERANGE;
+    }
+    if (error == -ENOTSUP || error == -ENOSYS) {
+        snprintf(reason, reason_size, "its driver can't set an MTU");
+        return -ENOTSUP;
+    }
+    if (error == -EBUSY) {
+        snprintf(reason, reason_size, "its driver can't set an MTU while the device runs");
+        return -EBUSY;
+    }
+    snprintf(reason, reason_size, "the device refuses an MTU of %u bytes: %s", wanted, rte_strerror(-error));
+    return -EIO;
 }
 
 static void dev_free(struct ethdev *dev)
@@ -266,7 +318,7 @@ static int create(struct vif *vif, const struct vif_config *config, char *reason
         // Known by the probe to work.
         if (rte_eth_dev_info_get(dev->port, &info) == 0)
             dev->device = info.device;
-        error = bring_up(dev, vif, reason, reason_size);
+        error = bring_up(dev, vif, config->mtu, reason, reason_size);
         if (error != 0)
             vif_ethdev_remove(dev->port, dev->device);
     }
@@ -319,7 +371,7 @@ static void read_state(struct vif *vif, struct vif_state *state)
 
     state->ring_size[0] = dev->ring_size[0];
     state->ring_size[1] = dev->ring_size[1];
-    state->mtu = dev->mtu;
+    state->mtu = atomic_load_explicit(&dev->mtu, memory_order_relaxed);
     memcpy(state->mac, dev->mac, sizeof(state->mac));
     state->numa_node = rte_eth_dev_socket_id(dev->port);
     if (rte_eth_link_get_nowait(dev->port, &link) == 0 && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
@@ -367,4 +419,5 @@ const struct vif_ops vif_ethdev_ops = {
     .read_state = read_state,
     .read_count = read_count,
     .each_statistic = each_statistic,
+    .set_mtu = vif_ethdev_set_mtu,
 };

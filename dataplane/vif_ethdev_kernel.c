@@ -13,11 +13,13 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int refuse(char *reason, size_t reason_size, int error, const char *format, ...)
@@ -151,4 +153,44 @@ int vif_ethdev_kernel_name(const struct vif *vif, const char *interface, char *r
     if (error != 0)
         return refuse(reason, reason_size, error, "the interface %s can't be set up: %s", interface, strerror(-error));
     return 0;
+}
+
+// Is the TAP's interface in our network namespace? Where the kernel can't tell (before 5.12) it is taken to be.
+static bool is_here(int tap_fd)
+{
+    int fd = ioctl(tap_fd, TUNGETDEVNETNS);
+    struct stat its, ours;
+    bool here;
+
+    if (fd < 0)
+        return errno != EPERM;
+    here = fstat(fd, &its) == 0 && stat("/proc/self/ns/net", &ours) == 0 && its.st_ino == ours.st_ino &&
+           its.st_dev == ours.st_dev;
+    close(fd);
+    return here;
+}
+
+int vif_ethdev_kernel_set_mtu(int tap_fd, uint16_t mtu, char *reason, size_t reason_size)
+{
+    struct ifreq request = {0};
+    int fd, error = 0;
+
+    if (ioctl(tap_fd, TUNGETIFF, &request) != 0)
+        return refuse(reason, reason_size, -EIO, "%s", VIF_ETHDEV_TAP_GONE);
+    // Another of its name may be here instead.
+    if (!is_here(tap_fd))
+        return refuse(reason, reason_size, -EIO,
+                      "its interface %s is in another network namespace: set its MTU there (ip link set %s mtu %u), or "
+                      "bring it back first",
+                      request.ifr_name, request.ifr_name, mtu);
+    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return refuse(reason, reason_size, -EIO, "no socket to set an MTU: %s", strerror(errno));
+    request.ifr_mtu = mtu;
+    if (ioctl(fd, SIOCSIFMTU, &request) != 0)
+        error = refuse(reason, reason_size, errno == EINVAL ? -ERANGE : -EIO,
+                       "the kernel doesn't take an MTU of %u bytes for the interface %s: %s", mtu, request.ifr_name,
+                       strerror(errno));
+    close(fd);
+    return error;
 }

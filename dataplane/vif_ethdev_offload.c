@@ -68,7 +68,7 @@ static bool set_segmentation(const struct ethdev *dev, const struct frame_offloa
     mbuf->l4_len = words * 4u;
     // A segment that is too long for the device is so for it in software, too:
     // there it is found and counted.
-    if (header_len + offload->gso_size > dev->frame_max || header_len >= mbuf->pkt_len)
+    if (header_len + offload->gso_size > vif_ethdev_frame_max(dev) || header_len >= mbuf->pkt_len)
         return false;
     mbuf->tso_segsz = offload->gso_size;
     mbuf->ol_flags |= RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM;

@@ -46,7 +46,7 @@ uint16_t vif_ethdev_tap_transmit(struct ethdev *dev, const struct burst *burst, 
             *stop = TRANSMIT_OFFLOAD;
             break;
         }
-        if (frame->segment_count > LIMIT_FRAME_SEGMENTS + 1) {
+        if (frame->segment_count > LIMIT_FRAME_SEGMENTS + 1 || frame->len > vif_ethdev_frame_max(dev)) {
             *stop = TRANSMIT_TOO_BIG;
             break;
         }

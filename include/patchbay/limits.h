@@ -49,6 +49,8 @@ enum patchbay_limit {
     LIMIT_BURST_DESCRIPTORS = 256,
 
     // Rates of ports.
+    LIMIT_MTU_MIN = 68,               // bytes: IPv4's least
+    LIMIT_MTU = LIMIT_FRAME_MAX - 18, // the header and one tag come on top
     LIMIT_RATE_BPS_MIN = 8000,
     LIMIT_RATE_BURST = 1 << 28,         // bytes
     DEFAULT_RATE_BURST_MS = 10,         // of traffic at the rate, but at least:

@@ -271,6 +271,68 @@ class Admin(DaemonTest):
             self.assertEqual((status["state"], self.send("a")), ("up", ({"delivered": 10}, {})))
 
 
+class Mtu(DaemonTest):
+    def mtus(self, name: str = "nic") -> tuple[Any, Any, Any]:
+        """Configured, the device's, the key's."""
+        shown = self.d.get(f"/v1/vifs/{name}").json
+        return shown["mtu"], shown["status"]["mtu"], self.d.get(f"/v1/vifs/{name}/conf/mtu").json["value"]
+
+    def test_of_a_device(self) -> None:
+        d = self.d
+        self.check(d.put("/v1/vifs/nic", {"kind": "dev", "devargs": "net_a"}), 201)
+        key = "/v1/vifs/nic/conf/mtu"
+        self.assertEqual(self.mtus(), (None, 9000, 9000))
+        self.assertEqual(self.check(d.put(key, {"value": 1400}), 200).json["value"], 1400)
+        self.assertEqual(self.mtus(), (1400, 1400, 1400))
+        d.restart()
+        self.assertEqual(self.mtus(), (1400, 1400, 1400))
+        # What is refused, whoever refuses it, changes nothing.
+        for value, status in ((67, 400), (9199, 400), (9100, 400), ("1400", 400)):
+            self.assertEqual(self.check(d.put(key, {"value": value}), status, "BadValue").json["error"]["field"], "mtu")
+        self.assertEqual(self.mtus(), (1400, 1400, 1400))
+        self.assertEqual(self.check(d.delete(key), 200).json["value"], 9000)
+        self.assertEqual(self.mtus(), (None, 9000, 9000))
+        # When it is made; and what can't do it says so.
+        self.check(d.put("/v1/vifs/tap", {"kind": "kernel-new", "interface": "pb0", "mtu": 1280}), 201)
+        self.assertEqual(self.mtus("tap"), (1280, 1280, 1280))
+        error = self.check(d.put("/v1/vifs/x", {"kind": "dev", "devargs": "net_b", "mtu": 9100}), 400, "BadValue").json["error"]
+        self.assertEqual(error["field"], "mtu")
+        self.check(d.put("/v1/vifs/fix", {"kind": "dev", "devargs": "nomtu:1"}), 201)
+        for name, words in (("fix", "driver can't set"), ("g", "host_mtu"), ("n", "every length")):
+            if name != "fix":
+                self.check(d.put(f"/v1/vifs/{name}", {"kind": "vhost", "path": d.dir + "/g"} if name == "g" else {"kind": "none"}), 201)
+            error = self.check(d.patch(f"/v1/vifs/{name}", {"mtu": 1400}), 472, "CapNotSupported").json["error"]
+            self.assertEqual(error["field"], "mtu")
+            self.assertIn(words, error["message"])
+
+    def test_all_or_nothing(self) -> None:
+        """Several devices in one transaction: if one refuses, or another operation does, or the disk, all keep theirs."""
+        d = self.d
+        for name, target in (("nic", "net_a"), ("two", "net_b"), ("fix", "nomtu:1")):
+            self.check(d.put(f"/v1/vifs/{name}", {"kind": "dev", "devargs": target}), 201)
+        put = lambda name, value: {"method": "PUT", "path": f"/v1/vifs/{name}/conf/mtu", "body": {"value": value}}
+        transaction = lambda *operations: d.ask("POST", "/v1/transactions", {"operations": list(operations)})
+        error = self.check(transaction(put("nic", 1300), put("nic", 1400), put("two", 1500), put("fix", 1400)), 472).json["error"]
+        self.assertEqual((error["index"], error["field"]), (3, "mtu"))
+        self.check(transaction(put("nic", 1300), {"method": "DELETE", "path": "/v1/vifs/nope"}), 404)
+        self.assertEqual((self.mtus(), self.mtus("two")), ((None, 9000, 9000),) * 2)
+        self.check(transaction(put("nic", 1300), put("nic", 1400), put("two", 1500)), 200)
+        self.assertEqual((self.mtus(), self.mtus("two")), ((1400,) * 3, (1500,) * 3))
+        config = d.get("/v1/config").json
+        for vif in config["vifs"]:
+            vif["mtu"] = {"nic": 1600, "two": None, "fix": 1400}[vif["name"]]
+        error = self.check(d.put("/v1/config?force=1", config), 472).json["error"]
+        self.assertEqual(error["field"], f"vifs[{[v['name'] for v in config['vifs']].index('fix')}].mtu")
+        self.assertEqual((self.mtus(), self.mtus("two")), ((1400,) * 3, (1500,) * 3))
+        next(vif for vif in config["vifs"] if vif["name"] == "fix")["mtu"] = None
+        self.check(d.put("/v1/config?force=1", config), 200)
+        self.assertEqual((self.mtus(), self.mtus("two")), ((1600,) * 3, (None, 9000, 9000)))
+        # A device that changes hands.
+        self.check(transaction({"method": "DELETE", "path": "/v1/vifs/nic"},
+                               {"method": "PUT", "path": "/v1/vifs/new", "body": {"kind": "dev", "devargs": "net_a", "mtu": 1234}}), 200)
+        self.assertEqual(self.mtus("new"), (1234,) * 3)
+
+
 class Worker(DaemonTest):
     args = ("--workers", "1,2")
 

@@ -79,12 +79,25 @@ static void test_plug_null(void **state)
     plug(VIF_DEV, "vdev:net_null2", 20, 768);
 }
 
+// Told `mtu`, it has `then`.
+static void expect_mtu(const struct vif *vif, uint16_t mtu, uint16_t then)
+{
+    char reason[LIMIT_REASON_LEN + 1] = "";
+    struct vif_state shown;
+
+    if (vif_set_mtu(vif->slot, mtu, reason, sizeof(reason)) != 0)
+        fail_msg("%s", reason);
+    assert_true(vif_read_state(vif->slot, &shown));
+    assert_int_equal(shown.mtu, then);
+}
+
 static void test_state(void **state)
 {
     struct vif *vif = fixture_make(VIF_DEV, "net_null0,size=100,no-rx=0");
     struct vif_state shown;
     struct vif_count count;
     uint8_t none[6] = {0};
+    char reason[LIMIT_REASON_LEN + 1] = "";
 
     (void)state;
     assert_true(vif_read_state(vif->slot, &shown));
@@ -93,6 +106,10 @@ static void test_state(void **state)
     assert_int_equal(shown.ring_size[1], 1024);
     assert_in_range(shown.mtu, 1500, 9202);
     assert_memory_not_equal(shown.mac, none, 6);
+    expect_mtu(vif, 1400, 1400);
+    expect_mtu(vif, 0, shown.mtu);
+    assert_int_equal(vif_set_mtu(vif->slot, (uint16_t)(shown.mtu + 1), reason, sizeof(reason)), -ERANGE);
+    assert_non_null(strstr(reason, "up to"));
     assert_true(vif_read_count(vif->slot, &count));
     assert_int_equal(count.rx_missed, 0);
     // Frames from a device without end.
@@ -108,8 +125,12 @@ static void test_state(void **state)
 static void test_two_of_one(void **state)
 {
     struct vif *first = fixture_make(VIF_DEV, "net_ring0");
+    char reason[LIMIT_REASON_LEN + 1] = "";
 
     (void)state;
+    // Its driver can't be told an MTU, and says so.
+    assert_int_equal(vif_set_mtu(first->slot, 1400, reason, sizeof(reason)), -ENOTSUP);
+    assert_non_null(strstr(reason, "can't set an MTU"));
     fixture_refuse(VIF_DEV, "net_ring0", -EEXIST, "net_ring0 already");
     fixture_refuse(VIF_DEV, "vdev:net_ring0", -EEXIST, "net_ring0 already");
     // The first is none the worse for it.

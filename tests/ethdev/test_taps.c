@@ -191,6 +191,67 @@ static void test_jumbo(void **state)
     fixture_remove(vif);
 }
 
+static unsigned long interface_mtu(void)
+{
+    char path[64], text[16] = "";
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/sys/class/net/%s/mtu", interface);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    assert_non_null(fgets(text, sizeof(text), file));
+    fclose(file);
+    return strtoul(text, NULL, 10);
+}
+
+static void expect_mtu(const struct vif *vif, unsigned mtu, unsigned long kernels)
+{
+    struct vif_state shown;
+
+    assert_true(vif_read_state(vif->slot, &shown));
+    assert_int_equal(shown.mtu, mtu);
+    assert_int_equal(interface_mtu(), kernels);
+}
+
+static void test_mtu(void **state)
+{
+    static const uint32_t sizes[] = {1314, 60};
+    struct vif *vif = make_tap();
+    char reason[LIMIT_REASON_LEN + 1] = "";
+    int far;
+
+    (void)state;
+    expect_mtu(vif, LIMIT_MTU, 1500);
+    assert_int_equal(vif_set_mtu(vif->slot, 1300, reason, sizeof(reason)), 0);
+    expect_mtu(vif, 1300, 1300);
+    far = open_far_end(false);
+    exchange(vif, far, sizes, 2, 100);
+    // With a header and a tag, and a byte more.
+    fixture_clear();
+    fixture_add(1, 1318, 0);
+    assert_int_equal(vif->ops->transmit(vif, 0, &fixture_out.burst, 0, 1, &stop), 1);
+    fixture_clear();
+    fixture_add(1, 1319, 0);
+    assert_int_equal(vif->ops->transmit(vif, 0, &fixture_out.burst, 0, 1, &stop), 0);
+    assert_int_equal(stop, TRANSMIT_TOO_BIG);
+    close(far);
+    assert_int_equal(vif_set_mtu(vif->slot, LIMIT_MTU + 1, reason, sizeof(reason)), -ERANGE);
+    assert_non_null(strstr(reason, "up to 9198"));
+    expect_mtu(vif, 1300, 1300);
+    assert_int_equal(vif_set_mtu(vif->slot, 0, reason, sizeof(reason)), 0);
+    expect_mtu(vif, LIMIT_MTU, 1500);
+    // Once it has moved, an interface of its name here is somebody else's.
+    run("ip netns add %s", namespace);
+    run("ip link set %s netns %s", interface, namespace);
+    run("ip tuntap add dev %s mode tap", interface);
+    assert_int_equal(vif_set_mtu(vif->slot, 1300, reason, sizeof(reason)), -EIO);
+    assert_non_null(strstr(reason, "another network namespace"));
+    expect_mtu(vif, LIMIT_MTU, 1500);
+    run("ip link del %s", interface);
+    fixture_remove(vif);
+    run("ip netns del %s", namespace);
+}
+
 // The interface goes to another namespace and works there; then it is deleted from there.
 static void test_moved_and_deleted(void **state)
 {
@@ -383,6 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_exchange, clean),
         cmocka_unit_test_teardown(test_jumbo, clean),
+        cmocka_unit_test_teardown(test_mtu, clean),
         cmocka_unit_test_teardown(test_moved_and_deleted, clean),
         cmocka_unit_test_teardown(test_removed_elsewhere, clean),
         cmocka_unit_test_teardown(test_down, clean),

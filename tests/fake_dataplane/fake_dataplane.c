@@ -164,6 +164,20 @@ static int refuse_target(const struct vif_config *config, char *reason, size_t r
     return 0;
 }
 
+static int set_mtu(struct fake_vif *vif, uint16_t mtu, char *reason, size_t reason_size)
+{
+    if (!vif->is_ethdev || vif->mtu_fixed) {
+        snprintf(reason, reason_size, "its driver can't set an MTU");
+        return -ENOTSUP;
+    }
+    if (mtu > 9000) {
+        snprintf(reason, reason_size, "the device takes an MTU of up to 9000 bytes");
+        return -ERANGE;
+    }
+    vif->state.mtu = mtu != 0 ? mtu : 9000;
+    return 0;
+}
+
 static uint16_t choose(const struct fake_vif *vif)
 {
     return vif->pin > 0 && vif->pin <= fake.worker_count ? vif->pin - 1 : 0;
@@ -192,6 +206,15 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
         vif->state.ring_size[0] = vif->state.ring_size[1] = 256;
         vif->state.queue_pairs = vif->state.queue_count = 1;
         vif->pin = config->pin;
+        vif->is_ethdev = config->kind == VIF_DEV || config->kind == VIF_KERNEL_NEW;
+        vif->mtu_fixed = config->target != NULL && strstr(config->target, "nomtu:") != NULL;
+        if (vif->is_ethdev)
+            vif->state.mtu = 9000;
+        if (config->mtu != 0)
+            error = set_mtu(vif, config->mtu, reason, reason_size);
+        vif->exists = error == 0;
+    }
+    if (error == 0) {
         vif->state.workers[0] = choose(vif);
         if (config->kind == VIF_VHOST || config->kind == VIF_VHOST_SERVER) {
             snprintf(waiting, sizeof(waiting), "waiting for its socket %.200s", config->target);
@@ -251,6 +274,17 @@ void vif_pin(vif_slot slot, uint16_t pin)
     pthread_mutex_lock(&fake_lock);
     fake.vifs[slot].pin = pin;
     pthread_mutex_unlock(&fake_lock);
+}
+
+int vif_set_mtu(vif_slot slot, uint16_t mtu, char *reason, size_t reason_size)
+{
+    int error;
+
+    pthread_mutex_lock(&fake_lock);
+    REQUIRE("vif_set_mtu of a vif that does not exist", fake.vifs[slot].exists);
+    error = set_mtu(&fake.vifs[slot], mtu, reason, reason_size);
+    pthread_mutex_unlock(&fake_lock);
+    return error;
 }
 
 void vif_rename(vif_slot slot, const char *name)

@@ -20,6 +20,8 @@ struct fake_vif {
     bool polled;     // workers may have a table that polls it
     bool full;       // as a monitor: it has no room
     uint16_t pin;
+    bool is_ethdev;                // it has an MTU
+    bool mtu_fixed;                // which can't be set
     uint16_t left;                 // queues that vif_queue_left was called for since the last publish; a bit each
     unsigned load[VIF_QUEUES_MAX]; // percent of a worker
     uint64_t busy_cycles[VIF_QUEUES_MAX];

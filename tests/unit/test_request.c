@@ -109,9 +109,10 @@ static const struct refusal put_refusals[] = {
     {"vifs/v", "{'kind':'none','name':5}", PATCHBAY_ERROR_BAD_VALUE, "name", "must be a string"},
     {"vifs/v", "{'kind':'none','ownr':'x'}", PATCHBAY_ERROR_UNKNOWN_FIELD, "ownr", "did you mean \"owner\"?"},
     {"vifs/v", "{'kind':'none','zzzzzz':'x'}", PATCHBAY_ERROR_UNKNOWN_FIELD, "zzzzzz",
-     "a vif has no field \"zzzzzz\"; it has name, kind, path, devargs, interface, owner, admin, worker, labels"},
+     "a vif has no field \"zzzzzz\"; it has name, kind, path, devargs, interface, owner, admin, worker, mtu, labels"},
     {"vifs/v", "{'kind':'none','worker':64}", PATCHBAY_ERROR_BAD_VALUE, "worker",
      "null or a whole number from 0 to 63"},
+    {"vifs/v", "{'kind':'dev','devargs':'d','mtu':67}", PATCHBAY_ERROR_BAD_VALUE, "mtu", "from 68 to 9198, not 67"},
     {"vifs/v", "{'kind':'none','worker':-1}", PATCHBAY_ERROR_BAD_VALUE, "worker", "from 0 to 63, not -1"},
     {"vifs/v", "{'kind':'none','labels':[]}", PATCHBAY_ERROR_BAD_VALUE, "labels", "an object of strings"},
     {"vifs/v", "{'kind':'none','labels':{'a':5}}", PATCHBAY_ERROR_BAD_VALUE, "labels.a", "must be a string"},
@@ -272,15 +273,16 @@ static void test_encode(void **state)
     build(&f);
     fixture_put(&f, "networks/n", "{'labels':{'b':'2','a':'1'}}");
     expect_json(encode(&model_find_network(f.model, "n")->object), "{'name':'n','labels':{'a':'1','b':'2'}}");
-    expect_json(encode(&model_find_vif(f.model, "v")->object),
-                "{'name':'v','kind':'vhost','path':'/s','owner':null,'admin':'up','worker':null,'labels':{}}");
-    fixture_put(&f, "vifs/k", "{'kind':'kernel-new','interface':'t0','owner':'ä','worker':0,'labels':{'x':''}}");
     expect_json(
-        encode(&model_find_vif(f.model, "k")->object),
-        "{'name':'k','kind':'kernel-new','interface':'t0','owner':'ä','admin':'up','worker':0,'labels':{'x':''}}");
+        encode(&model_find_vif(f.model, "v")->object),
+        "{'name':'v','kind':'vhost','path':'/s','owner':null,'admin':'up','worker':null,'mtu':null,'labels':{}}");
+    fixture_put(&f, "vifs/k", "{'kind':'kernel-new','interface':'t0','owner':'ä','worker':0,'labels':{'x':''}}");
+    expect_json(encode(&model_find_vif(f.model, "k")->object),
+                "{'name':'k','kind':'kernel-new','interface':'t0','owner':'ä','admin':'up','worker':0,'mtu':null,'"
+                "labels':{'x':''}}");
     fixture_put(&f, "vifs/n", "{'kind':'none'}");
     expect_json(encode(&model_find_vif(f.model, "n")->object),
-                "{'name':'n','kind':'none','owner':null,'admin':'up','worker':null,'labels':{}}");
+                "{'name':'n','kind':'none','owner':null,'admin':'up','worker':null,'mtu':null,'labels':{}}");
     expect_json(
         encode(&model_find_port(f.model, "default", "p")->object),
         "{'name':'p','vif':null,'vlan':null,'admin':'up','ingress_bps':null,'ingress_burst':null,'egress_bps':null,"

@@ -197,7 +197,9 @@ const struct command commands[] = {
     {"vif add", "NAME KIND[:TARGET]", NULL, vif_options, "make a vif without a port", "Kinds: see plug.", vif_add,
      true},
     {"vif set", "VIF KEY=VALUE...", NULL, NULL, "change a vif",
-     SET_HELP "owner, admin (up or down), worker (that polls all its queues; empty: any).", vif_set, true},
+     SET_HELP
+     "owner, admin (up or down), worker (that polls all its queues; empty: any), mtu (of kinds dev and kernel-new).",
+     vif_set, true},
     {"vif show", "VIF", NULL, NULL, "show a vif", "", vif_show, false},
     {"vif rm", "VIF", NULL, detach_options, "remove a vif", "", vif_rm, true},
     {"vif ls", "", NULL, names_options, "list vifs", "", vif_ls, false},

@@ -127,7 +127,7 @@ _patchbay_arguments() {
     "tee ls":0) values="$(_patchbay_names wire ls)" ;;
     "vif add":1) values="vhost: vhost-server: dev: kernel-new: none" ;;
     "vif set":0) values="$(_patchbay_names vif ls)" ;;
-    "vif set":*) values="owner= admin= worker=" ;;
+    "vif set":*) values="owner= admin= worker= mtu=" ;;
     "vif show":0) values="$(_patchbay_names vif ls)" ;;
     "vif rm":0) values="$(_patchbay_names vif ls)" ;;
     "port set":0) values="$(_patchbay_names port ls)" ;;

@@ -124,8 +124,11 @@ int vif_add(struct call *call)
 
 int vif_set(struct call *call)
 {
-    static const struct change_key keys[] = {
-        {"owner", NULL, 0}, {"admin", "up|down", 0}, {"worker", NULL, LIMIT_WORKERS - 1}, {0}};
+    static const struct change_key keys[] = {{"owner", NULL, 0},
+                                             {"admin", "up|down", 0},
+                                             {"worker", NULL, LIMIT_WORKERS - 1},
+                                             {"mtu", NULL, LIMIT_MTU},
+                                             {0}};
     const char *name = change_name(call, 0, "vif");
     struct reply reply = {0};
     json_t *body = field_object();
