@@ -148,7 +148,7 @@ def lint() -> None:
     step("lint: python compiles", [sys.executable, "-m", "compileall", "-q", "tests", "tools"])
 
 
-WAITING = ("control", "cli")  # suites whose tests mostly wait: for time-outs, for the disk, for slow clients
+WAITING = ("control", "cli", "vhost")  # suites whose tests mostly wait: for time-outs, for the disk, for slow clients
 
 
 def meson_tests(name: str, *arguments: str, env: dict[str, str] | None = None) -> None:
