@@ -146,16 +146,16 @@ static int list_vifs(const char *parameters, struct telemetry_reply *reply)
     return list(OBJECT_VIF, parameters, reply);
 }
 
-// Only where frames were segmented.
+// Only where frames were segmented. prefix: at most 30 characters.
 static void add_segmented(struct telemetry_reply *reply, const char *prefix, const struct segment_count *count)
 {
     char name[TELEMETRY_NAME_SIZE];
 
     if (count->segments == 0)
         return;
-    snprintf(name, sizeof(name), "%ssegmented_frames", prefix);
+    snprintf(name, sizeof(name), "%.30ssegmented_frames", prefix);
     add_number(reply, name, count->frames);
-    snprintf(name, sizeof(name), "%ssegments", prefix);
+    snprintf(name, sizeof(name), "%.30ssegments", prefix);
     add_number(reply, name, count->segments);
 }
 

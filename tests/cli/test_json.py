@@ -36,6 +36,8 @@ SESSION = """
     tee set w in on_failure=open
     tee move w in --before m
     tee ls w
+    tee show w in
+    wire show w
     show
     show w
     stats
@@ -47,6 +49,8 @@ SESSION = """
     bump rm w in --drain-ms 0
     tap rm w m
     network add n
+    network set n label.a=b
+    network show n
     network ls
     network rm n
     vif add v none
