@@ -56,6 +56,12 @@ struct vif_rxq {
     uint64_t empty_since;              // TSC of the first of the empty polls in a row; 0: the last one wasn't
     struct vif *waits_for;             // whose buffers the head frame waits for; valid within the worker's loop
     uint64_t adopted;                  // serial of the last table in which its worker had it
+    // The first of the vif's queues with the same worker, whose next three are about all of
+    // them; NULL: it has but one there. See poll_all in worker.c.
+    struct vif_rxq *share;
+    uint64_t share_turn;  // the last turn in which any had something
+    uint64_t share_until; // they are polled again from this turn on
+    uint32_t share_count; // bursts in share_turn
     _Atomic uint64_t frames;
     _Atomic uint64_t bytes;
     _Atomic uint64_t busy_cycles; // TSC spent on its frames, by samples; see stage.h

@@ -135,8 +135,32 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     return taken > 0 || rxq->moved ? POLL_MOVED : POLL_WAITING;
 }
 
+// A vif with several queues at this worker has had its share: as many bursts in one turn
+// as others get in the turns since.
+static inline bool had_share(const struct worker *worker, const struct vif_rxq *rxq)
+{
+    const struct vif_rxq *share = rxq->share;
+
+    return unlikely(share != NULL) && share->share_turn != worker->turn && share->share_until > worker->turn;
+}
+
+// The queue had something: a turn, of two rounds, is worth two bursts.
+static void count_share(const struct worker *worker, struct vif_rxq *share)
+{
+    if (share->share_turn != worker->turn) {
+        share->share_turn = worker->turn;
+        share->share_count = 0;
+    }
+    share->share_count++;
+    share->share_until = worker->turn + (share->share_count + 1) / 2;
+}
+
 // One round over the sources that aren't at rest. Those that have been empty
 // for long go there.
+//
+// A guest chooses how many queues it has, so each vif gets the same share and not each
+// queue: all of its queues are polled, and then none until the others have had as much.
+// While nobody has anything, nobody waits for that.
 //
 // Of sources whose frames go to one vif with little room the first finds all of it. So
 // rounds come in pairs, of which the second goes the other way: of any two sources each
@@ -152,6 +176,7 @@ static enum poll_result poll_all(struct worker *worker)
     if (!back) {
         worker->first = worker->first_next;
         worker->first_found = false;
+        worker->turn++;
     }
     at = worker->first;
     for (uint32_t left = worker->active_count; left > 0 && worker->active_count > 0; left--) {
@@ -165,7 +190,13 @@ static enum poll_result poll_all(struct worker *worker)
             at = 0;
         source = worker->active[at];
         rxq = vif_rxq(source->vif, source->queue);
+        if (had_share(worker, rxq)) {
+            at += !back;
+            continue;
+        }
         result = poll_source(worker, source);
+        if (unlikely(rxq->share != NULL) && result != POLL_EMPTY)
+            count_share(worker, rxq->share);
         if (result > best) {
             best = result;
             if (result == POLL_MOVED && !worker->first_found) {
@@ -184,6 +215,8 @@ static enum poll_result poll_all(struct worker *worker)
         }
         at += !back;
     }
+    if (best != POLL_MOVED)
+        worker->turn += VIF_QUEUES_MAX + 1; // nobody is owed anything
     return best;
 }
 
@@ -204,6 +237,10 @@ void worker_adopt(struct worker *worker, const struct wire_table *table)
         struct vif_rxq *rxq = vif_rxq(source->vif, source->queue);
         bool stays = rxq->adopted == before;
 
+        rxq->share = i > 0 && source[-1].vif == source->vif ? vif_rxq(source->vif, source[-1].queue)->share
+                     : i + 1 < mine->count && source[1].vif == source->vif ? rxq
+                                                                           : NULL;
+        rxq->share_turn = rxq->share_until = 0;
         rxq->adopted = table->serial;
         rxq->waits_for = NULL; // it may be gone
         if (stays && rxq->rested_by == worker->index + 1) {

@@ -24,6 +24,7 @@ struct worker {
     uint64_t loop_frames;
     bool backwards;                // the direction of this loop's round
     bool first_found;              // first_next is known of this pair of rounds
+    uint64_t turn;                 // which pair of rounds it is
     uint32_t first;                // index in active at which this pair of rounds begins; may be beyond the end
     uint32_t first_next;           // and the next pair
     struct stage_clock *measuring; // stages, in loops that are measured; else NULL

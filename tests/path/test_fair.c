@@ -223,39 +223,43 @@ static void to_small_plain(struct guest *from, struct guest *to)
 static const struct fair_case {
     const char *name;
     void (*prepare)(struct guest *from, struct guest *to);
-    bool calls; // wants a call for everything
+    bool calls;     // wants a call for everything
+    uint16_t pairs; // 0: one; of the same traffic on each
 } cases[] = {
-    {"a good guest, 1514 B", good, false},
-    {"a good guest, 60 B", small, false},
-    {"a call for every burst", good, true},
-    {"a call for every burst, 60 B", small, true},
-    {"frames of 8 KiB", giants, false},
-    {"sends 1-byte segments, direct", one_byte_segments, true},
-    {"sends 1-byte segments, indirect", one_byte_tables, true},
-    {"sends 9,000 B in 250 segments", big_in_pieces, true},
-    {"sends runts", runts, true},
-    {"sends loops of empty descriptors", loops, true},
-    {"sends chains that end nowhere", no_memory, true},
-    {"sends giants and 1-byte segments", good_then_bad, true},
-    {"receives in 13-byte buffers", to_tiny, true},
-    {"receives 60 B in 1-byte buffers", to_one_byte, true},
-    {"receives 1514 B in 1-byte buffers", to_one_byte_big, true},
-    {"receives in chains of 256 bytes", to_one_byte_chains, true},
-    {"receives in chains too short", to_chains_too_short, true},
-    {"receives in buffers to read", to_bad_chains, true},
-    {"receives in loops", to_loops, true},
-    {"receives in a bad buffer in 16", to_second_bad, true},
-    {"receives in buffers too small", to_small_plain, true},
+    {"a good guest, 1514 B", good, false, 0},
+    {"a good guest, 60 B", small, false, 0},
+    {"a good guest with 4 queues", good, false, 4},
+    {"a call for every burst", good, true, 0},
+    {"a call for every burst, 60 B", small, true, 0},
+    {"frames of 8 KiB", giants, false, 0},
+    {"sends 1-byte segments, direct", one_byte_segments, true, 0},
+    {"sends 1-byte segments, indirect", one_byte_tables, true, 0},
+    {"sends 9,000 B in 250 segments", big_in_pieces, true, 0},
+    {"sends runts", runts, true, 0},
+    {"sends loops of empty descriptors", loops, true, 0},
+    {"sends chains that end nowhere", no_memory, true, 0},
+    {"sends giants and 1-byte segments", good_then_bad, true, 0},
+    {"receives in 13-byte buffers", to_tiny, true, 0},
+    {"receives 60 B in 1-byte buffers", to_one_byte, true, 0},
+    {"receives 1514 B in 1-byte buffers", to_one_byte_big, true, 0},
+    {"receives in chains of 256 bytes", to_one_byte_chains, true, 0},
+    {"receives in chains too short", to_chains_too_short, true, 0},
+    {"receives in buffers to read", to_bad_chains, true, 0},
+    {"receives in loops", to_loops, true, 0},
+    {"receives in a bad buffer in 16", to_second_bad, true, 0},
+    {"receives in buffers too small", to_small_plain, true, 0},
 };
 
 static int setup(void **state)
 {
-    const struct guest_options options = {.tx = {.size = SIZE}, .rx = {.size = SIZE, .mergeable = true}};
+    struct guest_options options = {.tx = {.size = SIZE}, .rx = {.size = SIZE, .mergeable = true}};
 
     (void)state;
     rig_start();
-    for (unsigned i = 0; i < SLOTS; i++)
+    for (unsigned i = 0; i < SLOTS; i++) {
+        options.pairs = i == SLOT_BAD ? GUEST_PAIRS : 1;
         guest_open(&guests[i], i, &options);
+    }
     return 0;
 }
 
@@ -302,6 +306,10 @@ static double measure(const struct fair_case *fair, vif_slot to)
     good(&guests[SLOT_GOOD], &guests[SLOT_GOOD_TO]);
     good(&guests[SLOT_BAD], &guests[SLOT_BAD_TO]);
     good(&guests[SLOT_BAD], &guests[SLOT_MONITOR]);
+    for (unsigned i = 0; i < GUEST_PAIRS - 1; i++) {
+        plain(&guests[SLOT_BAD].more_tx[i], HDR + FRAME, 0);
+        guests[SLOT_BAD].more_tx[i].avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+    }
     fair->prepare(&guests[SLOT_BAD], &guests[to]);
     for (unsigned i = 0; i < SLOTS; i++) {
         bool calls = fair->calls && (i == SLOT_BAD || i == to);
@@ -318,6 +326,8 @@ static double measure(const struct fair_case *fair, vif_slot to)
                 refill(&guests[i].tx);
                 refill(&guests[i].rx);
             }
+            for (unsigned i = 0; i + 1 < fair->pairs; i++)
+                refill(&guests[SLOT_BAD].more_tx[i]);
             rig_now += 10000;
             start = rte_rdtsc();
             rig_poll();
