@@ -123,8 +123,7 @@ static bool is_concerned(const struct object *old, const struct object *next)
     const struct port *now = (const struct port *)next;
     return next->kind == OBJECT_PORT &&
            (was->vlan != now->vlan || was->admin != now->admin || strcmp(was->vif, now->vif) != 0 ||
-            was->ingress.bps != now->ingress.bps || was->ingress.burst != now->ingress.burst ||
-            was->egress.bps != now->egress.bps || was->egress.burst != now->egress.burst);
+            !port_rates_equal(&was->ingress, &now->ingress) || !port_rates_equal(&was->egress, &now->egress));
 }
 
 int compile_affected(const struct model_change *change, struct wire_list *list)

@@ -43,6 +43,15 @@ bool compile_source(const struct model *model, const struct port *port, vif_slot
     return true;
 }
 
+static uint32_t default_frames(uint32_t pps)
+{
+    uint64_t frames = (uint64_t)pps * DEFAULT_RATE_BURST_MS / 1000;
+
+    if (frames < DEFAULT_RATE_BURST_FRAMES)
+        return DEFAULT_RATE_BURST_FRAMES;
+    return frames < LIMIT_RATE_BURST_FRAMES ? (uint32_t)frames : LIMIT_RATE_BURST_FRAMES;
+}
+
 static void fill_rate(struct hop_rate *to, const struct port_rate *from)
 {
     uint64_t burst = from->bps / 8 * DEFAULT_RATE_BURST_MS / 1000;
@@ -54,6 +63,8 @@ static void fill_rate(struct hop_rate *to, const struct port_rate *from)
     to->bps = from->bps;
     // So that programs of ports without a rate are equal.
     to->burst = from->bps == 0 ? 0 : from->burst != 0 ? from->burst : burst;
+    to->pps = from->pps;
+    to->frame_burst = from->pps == 0 ? 0 : from->frame_burst != 0 ? from->frame_burst : default_frames(from->pps);
 }
 
 static void find_plug(const struct model *model, const char *network, const char *name, struct plug *plug)
@@ -179,7 +190,7 @@ static void cut_program(const struct plan *plan, enum leg_direction direction, s
 {
     const struct wire *wire = plan->wire;
     begin_program(program);
-    if (source->in.bps != 0) {
+    if (hop_rate_is_set(&source->in)) {
         program->source = source->vif;
         program->source_vlan = source->port_vlan;
         program->ingress = source->in;
@@ -293,8 +304,8 @@ void compile_late(struct hop_program *program)
 bool compile_program_equal(const struct hop_program *one, const struct hop_program *other)
 {
     return one->step_count == other->step_count && one->source == other->source &&
-           one->source_vlan == other->source_vlan && one->ingress.bps == other->ingress.bps &&
-           one->ingress.burst == other->ingress.burst &&
+           one->source_vlan == other->source_vlan &&
+           memcmp(&one->ingress, &other->ingress, sizeof(one->ingress)) == 0 &&
            memcmp(one->steps, other->steps, one->step_count * sizeof(one->steps[0])) == 0;
 }
 

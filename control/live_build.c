@@ -35,7 +35,7 @@ static void resolve(struct hop_program *program)
 {
     uint16_t kept = 0;
 
-    if (program->ingress.bps != 0 && !arm_usable(program->source)) {
+    if (hop_rate_is_set(&program->ingress) && !arm_usable(program->source)) {
         program->source = VIF_SLOT_NONE;
         program->source_vlan = 0;
         program->ingress = (struct hop_rate){0};

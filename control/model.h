@@ -86,9 +86,17 @@ struct vif {
 
 // What a port may send into its wire, or be sent.
 struct port_rate {
-    uint64_t bps;   // bits a second; 0: no limit
-    uint32_t burst; // bytes; 0: a default that depends on bps
+    uint64_t bps;         // bits a second; 0: no limit
+    uint32_t burst;       // bytes; 0: a default that depends on bps
+    uint32_t pps;         // frames a second; 0: no limit
+    uint32_t frame_burst; // frames; 0: a default that depends on pps
 };
+
+static inline bool port_rates_equal(const struct port_rate *one, const struct port_rate *other)
+{
+    return one->bps == other->bps && one->burst == other->burst && one->pps == other->pps &&
+           one->frame_burst == other->frame_burst;
+}
 
 struct port {
     struct object object;

@@ -220,11 +220,6 @@ static bool labels_equal(const struct object *one, const struct object *other)
     return true;
 }
 
-static bool rates_equal(const struct port_rate *one, const struct port_rate *other)
-{
-    return one->bps == other->bps && one->burst == other->burst;
-}
-
 static bool refs_equal(const struct port_ref *one, const struct port_ref *other)
 {
     return strcmp(one->network, other->network) == 0 && strcmp(one->port, other->port) == 0;
@@ -266,7 +261,7 @@ bool object_equal(const struct object *one, const struct object *other)
         const struct port *p = (const struct port *)one;
         const struct port *q = (const struct port *)other;
         return strcmp(p->vif, q->vif) == 0 && p->vlan == q->vlan && p->admin == q->admin &&
-               rates_equal(&p->ingress, &q->ingress) && rates_equal(&p->egress, &q->egress);
+               port_rates_equal(&p->ingress, &q->ingress) && port_rates_equal(&p->egress, &q->egress);
     }
     case OBJECT_WIRE:
         return wires_equal((const struct wire *)one, (const struct wire *)other);

@@ -29,6 +29,8 @@ static const struct number_parameter wire_stalls = {1, LIMIT_STALL_MS, DEFAULT_S
 static const struct number_parameter tee_stalls = {1, LIMIT_STALL_MS, DEFAULT_BUMP_STALL_MS, sizeof(uint32_t), false,
                                                    0};
 static const struct number_parameter rates = {LIMIT_RATE_BPS_MIN, LIMIT_RATE_BPS, 0, sizeof(uint64_t), true, 0};
+static const struct number_parameter frame_rates = {1, LIMIT_RATE_PPS, 0, sizeof(uint32_t), true, 0};
+static const struct number_parameter frame_bursts = {1, LIMIT_RATE_BURST_FRAMES, 0, sizeof(uint32_t), true, 0};
 static const struct number_parameter bursts = {1, LIMIT_RATE_BURST, 0, sizeof(uint32_t), true, 0};
 static const struct number_parameter workers = {0, LIMIT_WORKERS - 1, 0, sizeof(uint16_t), true, 1};
 static const struct number_parameter mtus = {LIMIT_MTU_MIN, LIMIT_MTU, 0, sizeof(uint16_t), true, 0};
@@ -75,8 +77,14 @@ static const struct field port_fields[] = {
     {"admin", offsetof(struct port, admin), request_decode_enum, request_encode_enum, &admins, 0},
     {"ingress_bps", offsetof(struct port, ingress.bps), request_decode_number, request_encode_number, &rates, 0},
     {"ingress_burst", offsetof(struct port, ingress.burst), request_decode_number, request_encode_number, &bursts, 0},
+    {"ingress_pps", offsetof(struct port, ingress.pps), request_decode_number, request_encode_number, &frame_rates, 0},
+    {"ingress_burst_frames", offsetof(struct port, ingress.frame_burst), request_decode_number, request_encode_number,
+     &frame_bursts, 0},
     {"egress_bps", offsetof(struct port, egress.bps), request_decode_number, request_encode_number, &rates, 0},
     {"egress_burst", offsetof(struct port, egress.burst), request_decode_number, request_encode_number, &bursts, 0},
+    {"egress_pps", offsetof(struct port, egress.pps), request_decode_number, request_encode_number, &frame_rates, 0},
+    {"egress_burst_frames", offsetof(struct port, egress.frame_burst), request_decode_number, request_encode_number,
+     &frame_bursts, 0},
     LABELS,
     UID,
     STATUS,

@@ -236,10 +236,18 @@ bool vif_read_queue(vif_slot slot, uint16_t queue, struct queue_count *count);
 enum hop_step_kind { HOP_TAP, HOP_BUMP, HOP_END, HOP_DROP };
 
 // A token bucket: bits a second (without the frame check sequence), and how many bytes may come at once. bps 0: none.
+// The same of frames, pps a second; a port may have both, and what passes has passed both.
 struct hop_rate {
     uint64_t bps;
     uint64_t burst;
+    uint32_t pps;
+    uint32_t frame_burst;
 };
+
+static inline bool hop_rate_is_set(const struct hop_rate *rate)
+{
+    return rate->bps != 0 || rate->pps != 0;
+}
 
 struct hop_step {
     enum hop_step_kind kind;
@@ -261,7 +269,7 @@ enum { HOP_STEPS_MAX = LIMIT_TEES + 1 };
 struct hop_program {
     uint16_t step_count;
     // Of what comes from the source, and which port that is. The bucket is one for all legs and tables that name the
-    // port: it outlives a publish. ingress.bps 0: the rest means nothing.
+    // port: it outlives a publish. No ingress rate: the rest means nothing.
     uint16_t source_vlan;
     vif_slot source;
     struct hop_rate ingress;

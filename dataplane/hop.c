@@ -536,7 +536,8 @@ __attribute__((noinline)) static uint16_t run_limited(const struct hop_context *
 {
     const struct rate *in = leg->ingress, *out;
     const uint16_t count = burst->count;
-    uint64_t received = counter_read(&leg->received_bytes), delivered;
+    const uint64_t received = counter_read(&leg->received), received_bytes = counter_read(&leg->received_bytes);
+    uint64_t delivered, delivered_bytes;
     uint16_t fits = count, taken = 0;
     struct verdict verdict;
 
@@ -544,7 +545,8 @@ __attribute__((noinline)) static uint16_t run_limited(const struct hop_context *
     if (verdict.end == NULL)
         return run(context, leg, burst);
     out = verdict.end->rate;
-    delivered = counter_read(&verdict.end->counters.bytes);
+    delivered = counter_read(&verdict.end->counters.frames);
+    delivered_bytes = counter_read(&verdict.end->counters.bytes);
     if (in != NULL)
         fits = rate_fits(in, context->now, burst, 0, fits);
     if (out != NULL)
@@ -557,9 +559,11 @@ __attribute__((noinline)) static uint16_t run_limited(const struct hop_context *
         burst->count = count;
     }
     if (in != NULL)
-        rate_charge(in, context->now, counter_read(&leg->received_bytes) - received);
+        rate_charge(in, context->now, counter_read(&leg->received) - received,
+                    counter_read(&leg->received_bytes) - received_bytes);
     if (out != NULL)
-        rate_charge(out, context->now, counter_read(&verdict.end->counters.bytes) - delivered);
+        rate_charge(out, context->now, counter_read(&verdict.end->counters.frames) - delivered,
+                    counter_read(&verdict.end->counters.bytes) - delivered_bytes);
     if (taken < fits || fits == count)
         return taken;
     drop_from(context, leg, &verdict, DROP_RATE_LIMITED, burst, fits);

@@ -19,8 +19,10 @@ static bool step_is_last(const struct hop_step *step)
 
 static bool rate_is_whole(const struct hop_rate *rate)
 {
-    return rate->bps >= LIMIT_RATE_BPS_MIN && rate->bps <= LIMIT_RATE_BPS && rate->burst > 0 &&
-           rate->burst <= LIMIT_RATE_BURST;
+    return (rate->bps == 0 || (rate->bps >= LIMIT_RATE_BPS_MIN && rate->bps <= LIMIT_RATE_BPS && rate->burst > 0 &&
+                               rate->burst <= LIMIT_RATE_BURST)) &&
+           (rate->pps == 0 ||
+            (rate->pps <= LIMIT_RATE_PPS && rate->frame_burst > 0 && rate->frame_burst <= LIMIT_RATE_BURST_FRAMES));
 }
 
 // Every vif exists, and the program ends exactly at its last step.
@@ -41,11 +43,11 @@ static bool program_is_whole(const struct hop_program *program)
             return false;
         if (step->kind == HOP_BUMP && vif_in_slot(step->other) == NULL)
             return false;
-        if (step->rate.bps != 0 && !rate_is_whole(&step->rate))
+        if (!rate_is_whole(&step->rate))
             return false;
     }
-    if (program->ingress.bps != 0 && (!rate_is_whole(&program->ingress) || program->source_vlan > LIMIT_VLAN ||
-                                      vif_in_slot(program->source) == NULL))
+    if (hop_rate_is_set(&program->ingress) && (!rate_is_whole(&program->ingress) || program->source_vlan > LIMIT_VLAN ||
+                                               vif_in_slot(program->source) == NULL))
         return false;
     return true;
 }
@@ -66,7 +68,7 @@ static void step_fill(struct leg_step *to, const struct hop_step *from)
 // Does the step give frames to a port that has a rate?
 static bool step_is_limited(const struct hop_step *step)
 {
-    return step->kind != HOP_DROP && step->rate.bps != 0 && step->vif != VIF_SLOT_NONE;
+    return step->kind != HOP_DROP && hop_rate_is_set(&step->rate) && step->vif != VIF_SLOT_NONE;
 }
 
 // Fills one rate; out: of what is given to the port. Returns false without memory.
@@ -76,14 +78,18 @@ static bool rate_fill(struct rate *rate, vif_slot slot, uint16_t vlan, bool out,
 
     if (words == NULL)
         return false;
-    rate_set(rate, out ? &words->out : &words->in, from->bps, (uint32_t)from->burst, rte_get_tsc_hz());
+    if (from->bps != 0)
+        rate_set(rate, out ? &words->out : &words->in, from->bps, (uint32_t)from->burst, rte_get_tsc_hz());
+    if (from->pps != 0)
+        rate_set_frames(rate, out ? &words->out_frames : &words->in_frames, from->pps, from->frame_burst,
+                        rte_get_tsc_hz());
     return true;
 }
 
 // Fills the leg's rates, which lie from `rate` on. Returns false without memory.
 static bool rates_fill(struct leg *leg, const struct hop_program *program, struct rate *rate)
 {
-    if (program->ingress.bps != 0) {
+    if (hop_rate_is_set(&program->ingress)) {
         if (!rate_fill(rate, program->source, program->source_vlan, false, &program->ingress))
             return false;
         leg->ingress = rate++;
@@ -139,7 +145,7 @@ static void place_drops(struct leg *leg, size_t rates)
 
 struct leg *leg_create(const struct hop_program *program)
 {
-    size_t taps = 0, rates = program->ingress.bps != 0;
+    size_t taps = 0, rates = hop_rate_is_set(&program->ingress);
     struct leg *leg;
 
     if (!program_is_whole(program)) {

@@ -35,14 +35,26 @@ void rate_words_free(struct rate_words *words)
     }
 }
 
+static void set(struct rate_bucket *bucket, _Atomic uint64_t *full_at, rate_wide cost, uint32_t burst, uint64_t debt,
+                uint64_t hz)
+{
+    bucket->full_at = full_at;
+    bucket->cost = (uint64_t)cost;
+    bucket->depth = rate_cost(bucket, burst);
+    bucket->horizon = bucket->depth + rate_cost(bucket, debt) + (hz << RATE_TIME_SHIFT);
+}
+
+// The debt is what one burst may put into it, by each worker that looked before another had paid; and a second is
+// added, since their clocks are read at different moments.
+
 void rate_set(struct rate *rate, _Atomic uint64_t *full_at, uint64_t bps, uint32_t burst, uint64_t hz)
 {
-    // What one burst may put into debt, by each worker that looked before another had paid; and a second, since their
-    // clocks are read at different moments.
-    const uint64_t debt = (uint64_t)LIMIT_WORKERS * (LIMIT_BURST_BYTES + LIMIT_FRAME_GSO_MAX);
+    set(&rate->bytes, full_at, ((rate_wide)hz * 8 << (RATE_TIME_SHIFT + RATE_COST_SHIFT)) / bps, burst,
+        (uint64_t)LIMIT_WORKERS * (LIMIT_BURST_BYTES + LIMIT_FRAME_GSO_MAX), hz);
+}
 
-    rate->full_at = full_at;
-    rate->cost = (uint64_t)(((rate_wide)hz * 8 << (RATE_TIME_SHIFT + RATE_COST_SHIFT)) / bps);
-    rate->depth = rate_cost(rate, burst);
-    rate->horizon = rate->depth + rate_cost(rate, debt) + (hz << RATE_TIME_SHIFT);
+void rate_set_frames(struct rate *rate, _Atomic uint64_t *full_at, uint32_t pps, uint32_t burst, uint64_t hz)
+{
+    set(&rate->frames, full_at, ((rate_wide)hz << (RATE_TIME_SHIFT + RATE_COST_SHIFT)) / pps, burst,
+        (uint64_t)LIMIT_WORKERS * LIMIT_BURST_FRAMES, hz);
 }

@@ -125,7 +125,7 @@ void tap_run(const struct hop_context *context, struct leg_step *step, struct bu
         if (step->vlan != 0)
             counts.copied.bytes -= VLAN_TAG_LEN * counts.copied.frames;
         if (unlikely(step->limited))
-            rate_charge(step->rate, context->now, counts.copied.bytes);
+            rate_charge(step->rate, context->now, counts.copied.frames, counts.copied.bytes);
     }
     tap_add(step, &counts);
 }

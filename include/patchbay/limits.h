@@ -48,11 +48,16 @@ enum patchbay_limit {
     // full burst of good frames costs (tests/path/test_fair.c).
     LIMIT_BURST_DESCRIPTORS = 256,
 
-    // Rates of ports.
+    // Vifs' MTUs.
     LIMIT_MTU_MIN = 68,               // bytes: IPv4's least
     LIMIT_MTU = LIMIT_FRAME_MAX - 18, // the header and one tag come on top
+
+    // Rates of ports.
     LIMIT_RATE_BPS_MIN = 8000,
-    LIMIT_RATE_BURST = 1 << 28,         // bytes
+    LIMIT_RATE_BURST = 1 << 28, // bytes
+    LIMIT_RATE_PPS = 1000000000,
+    LIMIT_RATE_BURST_FRAMES = 1 << 20,
+    DEFAULT_RATE_BURST_FRAMES = 64,     // or 10 ms at the rate, if that is more
     DEFAULT_RATE_BURST_MS = 10,         // of traffic at the rate, but at least:
     DEFAULT_RATE_BURST_BYTES = 1 << 16, // a frame that the receiver segments
 

@@ -17,10 +17,19 @@ static _Atomic uint64_t word;
 
 static struct rate make(uint64_t bps, uint32_t burst, uint64_t hz)
 {
-    struct rate rate;
+    struct rate rate = {0};
 
     atomic_store(&word, 0);
     rate_set(&rate, &word, bps, burst, hz);
+    return rate;
+}
+
+static struct rate make_frames(uint32_t pps, uint32_t burst, uint64_t hz)
+{
+    struct rate rate = {0};
+
+    atomic_store(&word, 0);
+    rate_set_frames(&rate, &word, pps, burst, hz);
     return rate;
 }
 
@@ -38,7 +47,7 @@ static uint64_t pass(const struct rate *rate, uint64_t now, uint16_t count, uint
 {
     uint16_t fits = rate_fits(rate, now, frames_of(count, len), 0, count);
 
-    rate_charge(rate, now, (uint64_t)fits * len);
+    rate_charge(rate, now, fits, (uint64_t)fits * len);
     return (uint64_t)fits * len;
 }
 
@@ -75,6 +84,40 @@ static void test_long_run(void **state)
     }
 }
 
+// The same of frames, of any length: whatever the rate, so many pass in a time as it says.
+static void test_long_run_frames(void **state)
+{
+    static const uint32_t rates[] = {1, 7, 1000, 999983, 14880952, LIMIT_RATE_PPS};
+    static const uint64_t clocks[] = {1000000000, 2600000000, 5000000000};
+    static const uint32_t bursts[] = {16, 64, 4096};
+
+    (void)state;
+    for (size_t r = 0; r < sizeof(rates) / sizeof(rates[0]); r++) {
+        for (size_t c = 0; c < sizeof(clocks) / sizeof(clocks[0]); c++) {
+            for (size_t d = 0; d < sizeof(bursts) / sizeof(bursts[0]); d++) {
+                struct rate rate = make_frames(rates[r], bursts[d], clocks[c]);
+                // A step is what half of the bucket takes.
+                uint64_t step = (uint64_t)((rate_wide)clocks[c] * bursts[d] / rates[r] / 2) + 1;
+                uint64_t now = 12345, end = now + STEPS * step, passed = 0;
+                uint16_t more;
+                double wanted, got;
+
+                for (; now < end; now += step) {
+                    while ((more = rate_fits(&rate, now, frames_of(64, 60 + (uint32_t)passed % 9000), 0, 64)) > 0) {
+                        rate_charge(&rate, now, more, 0);
+                        passed += more;
+                    }
+                }
+                wanted = (double)rates[r] * STEPS * (double)step / (double)clocks[c];
+                got = (double)passed - bursts[d];
+                if (got < 0.999 * wanted - 2 || got > 1.001 * wanted + 2)
+                    fail_msg("%u frames/s at %llu Hz, burst %u: %.0f frames instead of %.0f", rates[r],
+                             (unsigned long long)clocks[c], bursts[d], got, wanted);
+            }
+        }
+    }
+}
+
 // After a pause the bucket is full, and no fuller: after a nanosecond less than it takes, days, years, or half the
 // range of a word.
 static void test_pauses(void **state)
@@ -100,7 +143,7 @@ static void test_pauses(void **state)
 // What was owed at a lower rate is forgotten by a higher one, soon; and no change of a rate blocks a port.
 static void test_change(void **state)
 {
-    struct rate slow = make(8000, 1000, HZ), fast;
+    struct rate slow = make(8000, 1000, HZ), fast = {0};
     uint64_t now = 1, passed = 0;
 
     (void)state;
@@ -131,7 +174,7 @@ static void wire_program(vif_slot from, struct hop_program *program)
 // From a to b; 1,000 bytes a second, a burst of `burst` bytes.
 static void wire_limited(bool ingress, uint64_t burst, bool wait, bool tapped)
 {
-    const struct hop_rate rate = {8000, burst};
+    const struct hop_rate rate = {.bps = 8000, .burst = burst};
     struct hop_program program = {.step_count = tapped ? 2 : 1, .source = SLOT_A};
 
     if (tapped)
@@ -264,7 +307,7 @@ static void test_tap(void **state)
 
     (void)state;
     program.steps[0] = (struct hop_step)STEP_TAP(SLOT_M1);
-    program.steps[0].rate = (struct hop_rate){8000, 450};
+    program.steps[0].rate = (struct hop_rate){.bps = 8000, .burst = 450};
     program.steps[1] = (struct hop_step)STEP_END(SLOT_B, true);
     wire_program(SLOT_A, &program);
     guest_post(&b, 20, 200);
@@ -279,10 +322,99 @@ static void test_tap(void **state)
     assert_int_equal(10, count.steps[0].tap.offered);
 }
 
+// Frames a second: ten come where four may, whatever their length; the fifth may a whole frame's time later. Bytes may
+// be limited as well, and what stops at either is stopped.
+static void run_frames(bool ingress, bool tapped, const struct hop_rate *rate, uint16_t pass)
+{
+    struct hop_program program = {.step_count = tapped ? 2 : 1, .source = SLOT_A};
+
+    if (tapped)
+        program.steps[0] = (struct hop_step)STEP_TAP(SLOT_M1);
+    program.steps[tapped] = (struct hop_step)STEP_END(SLOT_B, true);
+    if (ingress)
+        program.ingress = *rate;
+    else
+        program.steps[tapped].rate = *rate;
+    wire_program(SLOT_A, &program);
+    guest_post(&b, 40, 2000);
+    guest_post(&m1, 40, 2000);
+    send_some(&a, 0, 10, 1000);
+    assert_int_equal(10, rig_poll());
+    expect_some(&b, 0, pass, 1000);
+    expect_none(&b);
+    if (tapped)
+        expect_some(&m1, 0, 10, 1000);
+    check(10, pass, DROP_RATE_LIMITED, 10u - pass);
+}
+
+static void test_frames(void **state)
+{
+    static const struct hop_rate four = {.pps = 10, .frame_burst = 4};
+
+    (void)state;
+    run_frames(false, false, &four, 4);
+    // One each 100 ms, and not a nanosecond before.
+    rig_now += 100 * MS - 10;
+    send_some(&a, 10, 1, 60);
+    assert_int_equal(1, rig_poll());
+    check(11, 4, DROP_RATE_LIMITED, 7);
+    rig_now += 20;
+    send_some(&a, 11, 3, 60);
+    assert_int_equal(3, rig_poll());
+    expect_some(&b, 11, 1, 60);
+    check(14, 5, DROP_RATE_LIMITED, 9);
+}
+
+static void test_frames_ingress(void **state)
+{
+    static const struct hop_rate three = {.pps = 1, .frame_burst = 3};
+
+    (void)state;
+    run_frames(true, true, &three, 3);
+}
+
+static void test_frames_and_bytes(void **state)
+{
+    static const struct hop_rate bytes_first = {.bps = 8000, .burst = 1500, .pps = 1, .frame_burst = 3};
+
+    (void)state;
+    run_frames(false, true, &bytes_first, 2);
+}
+
+static void test_bytes_and_frames(void **state)
+{
+    static const struct hop_rate frames_first = {.bps = 8000, .burst = 9500, .pps = 1, .frame_burst = 3};
+
+    (void)state;
+    run_frames(true, false, &frames_first, 3);
+}
+
+// A monitor's port.
+static void test_frames_tap(void **state)
+{
+    struct hop_program program = {.step_count = 2};
+    struct leg_count count;
+
+    (void)state;
+    program.steps[0] = (struct hop_step)STEP_TAP(SLOT_M1);
+    program.steps[0].rate = (struct hop_rate){.pps = 1, .frame_burst = 6};
+    program.steps[1] = (struct hop_step)STEP_END(SLOT_B, true);
+    wire_program(SLOT_A, &program);
+    guest_post(&b, 20, 200);
+    guest_post(&m1, 20, 200);
+    send_some(&a, 0, 10, 100);
+    assert_int_equal(10, rig_poll());
+    expect_some(&b, 0, 10, 100);
+    expect_some(&m1, 0, 6, 100);
+    expect_none(&m1);
+    count = check(10, 10, 0, 0);
+    assert_int_equal(4, count.steps[0].tap.dropped[TAP_DROP_RATE_LIMITED]);
+}
+
 // What a NIC sent and is above the rate goes back to its pool (the teardown counts).
 static void test_nic(void **state)
 {
-    struct hop_program program = {.step_count = 1, .source = SLOT_NIC, .ingress = {8000, 450}};
+    struct hop_program program = {.step_count = 1, .source = SLOT_NIC, .ingress = {.bps = 8000, .burst = 450}};
 
     (void)state;
     program.steps[0] = (struct hop_step)STEP_END(SLOT_NIC2, true);
@@ -296,7 +428,13 @@ static void test_nic(void **state)
 
 static void test_bad_rates(void **state)
 {
-    static const struct hop_rate bad[] = {{7999, 1}, {LIMIT_RATE_BPS + 1, 1}, {8000, 0}, {8000, LIMIT_RATE_BURST + 1u}};
+    static const struct hop_rate bad[] = {{.bps = 7999, .burst = 1},
+                                          {.bps = LIMIT_RATE_BPS + 1, .burst = 1},
+                                          {.bps = 8000},
+                                          {.bps = 8000, .burst = LIMIT_RATE_BURST + 1u},
+                                          {.pps = 1},
+                                          {.pps = LIMIT_RATE_PPS + 1u, .frame_burst = 1},
+                                          {.pps = 1, .frame_burst = LIMIT_RATE_BURST_FRAMES + 1u}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -316,6 +454,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_long_run),
+        cmocka_unit_test(test_long_run_frames),
         cmocka_unit_test(test_pauses),
         cmocka_unit_test(test_change),
         CASE(test_ingress),
@@ -326,6 +465,11 @@ int main(void)
         CASE(test_full),
         CASE(test_publish),
         CASE(test_tap),
+        CASE(test_frames),
+        CASE(test_frames_ingress),
+        CASE(test_frames_and_bytes),
+        CASE(test_bytes_and_frames),
+        CASE(test_frames_tap),
         CASE(test_nic),
         CASE(test_bad_rates),
     };

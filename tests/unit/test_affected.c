@@ -75,10 +75,12 @@ static char *compile_text(const struct model *model, const struct wire *wire)
         for (size_t i = 0; i < compiled.leg_count; i++) {
             const struct compiled_leg *leg = &compiled.legs[i];
             fprintf(out, "%s %d %u %u:", leg->key, (int)leg->direction, leg->vif, leg->vlan);
+            fprintf(out, " pps %u,%u", leg->program.ingress.pps, leg->program.ingress.frame_burst);
             fprintf(out, " in %u@%u %llu,%llu", leg->program.source, leg->program.source_vlan,
                     (unsigned long long)leg->program.ingress.bps, (unsigned long long)leg->program.ingress.burst);
             for (uint16_t j = 0; j < leg->program.step_count; j++) {
                 const struct hop_step *step = &leg->program.steps[j];
+                fprintf(out, " %u,%u", step->rate.pps, step->rate.frame_burst);
                 fprintf(out, " %llu,%llu", (unsigned long long)step->rate.bps, (unsigned long long)step->rate.burst);
                 fprintf(out, " %d %u %u %u %d %d %u %d %u", (int)step->kind, step->vif, step->other, step->vlan,
                         step->fail_open, step->wait, step->stall_ms, (int)step->reason, step->tag);
@@ -111,9 +113,10 @@ static void change_something(struct fixture *f, struct rng *rng)
         snprintf(path, sizeof(path), "ports/default/p%u", port);
         snprintf(json, sizeof(json), "p%u", port);
         if (rng_below(rng, 3) == 0 && model_find_port(f->model, "default", json) != NULL) {
-            static const char *const fields[] = {"ingress_bps", "ingress_burst", "egress_bps", "egress_burst"};
+            static const char *const fields[] = {"ingress_bps", "ingress_burst", "ingress_pps", "ingress_burst_frames",
+                                                 "egress_bps",  "egress_burst",  "egress_pps",  "egress_burst_frames"};
 
-            snprintf(json, sizeof(json), "{'%s':%u}", fields[rng_below(rng, 4)], 8000 + rng_below(rng, 3));
+            snprintf(json, sizeof(json), "{'%s':%u}", fields[rng_below(rng, 8)], 8000 + rng_below(rng, 3));
             (void)fixture_try_patch(f, path, json, NULL, &error);
             return;
         }

@@ -48,6 +48,8 @@ static void print_step(FILE *out, const struct model *model, const struct hop_st
         fprintf(out, "(wait %u)", step->stall_ms);
     if (step->rate.bps != 0)
         fprintf(out, "(rate %llu %llu)", (unsigned long long)step->rate.bps, (unsigned long long)step->rate.burst);
+    if (step->rate.pps != 0)
+        fprintf(out, "(frames %u %u)", step->rate.pps, step->rate.frame_burst);
 }
 
 // One line a leg: "a vm1: tap0>ids end>vm2(wait 100)".
@@ -68,6 +70,9 @@ static void expect_legs(const struct fixture *f, const char *wire, const struct 
             fprintf(out, " from %s@%u (rate %llu %llu)", vif_name(f->model, leg->program.source),
                     leg->program.source_vlan, (unsigned long long)leg->program.ingress.bps,
                     (unsigned long long)leg->program.ingress.burst);
+        if (leg->program.ingress.pps != 0)
+            fprintf(out, " from %s@%u (frames %u %u)", vif_name(f->model, leg->program.source),
+                    leg->program.source_vlan, leg->program.ingress.pps, leg->program.ingress.frame_burst);
         for (uint16_t j = 0; j < leg->program.step_count; j++)
             print_step(out, f->model, &leg->program.steps[j]);
         fprintf(out, "\n");
@@ -108,6 +113,29 @@ static void test_plain(void **state)
     expect_legs(&f, "w", NULL, "a -> vm1: drop:down\n");
     fixture_patch(&f, "wires/default/w", "{'a':null,'b':null}");
     expect_legs(&f, "w", NULL, "");
+    fixture_close(&f);
+}
+
+// The same in frames: by default 10 ms at the rate, but not less than 64.
+static void test_frame_rates(void **state)
+{
+    (void)state;
+    struct fixture f;
+    build(&f, "{'a':'vm1','b':'vm2','tees':[{'name':'tap1','port':'m1'}]}");
+    fixture_patch(&f, "ports/default/vm1", "{'ingress_pps':1000,'egress_pps':1000000000}");
+    fixture_patch(&f, "ports/default/vm2", "{'ingress_pps':100000,'egress_pps':5,'egress_burst_frames':3}");
+    fixture_patch(&f, "ports/default/m1", "{'egress_pps':1,'egress_bps':8000,'ingress_burst_frames':9}");
+    expect_legs(&f, "w", NULL,
+                "a -> vm1: from vm1@0 (frames 1000 64) tap0>m1(rate 8000 65536)(frames 1 64) end>vm2(wait "
+                "100)(frames 5 3)\n"
+                "b <- vm2: from vm2@0 (frames 100000 1000) tap0>m1(rate 8000 65536)(frames 1 64) end>vm1(wait "
+                "100)(frames 1000000000 1048576)\n"
+                "monitor m1\n");
+    struct compiled_wire before = compiled;
+    fixture_patch(&f, "ports/default/vm1", "{'ingress_burst_frames':65}");
+    compile_wire(f.model, fixture_wire(&f, "w"), NULL, &compiled);
+    assert_false(compile_program_equal(&before.legs[0].program, &compiled.legs[0].program));
+    assert_true(compile_program_equal(&before.legs[1].program, &compiled.legs[1].program));
     fixture_close(&f);
 }
 
@@ -312,9 +340,9 @@ static void test_equal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),           cmocka_unit_test(test_rates), cmocka_unit_test(test_tap_bump_tap),
-        cmocka_unit_test(test_bumps_in_series), cmocka_unit_test(test_taps),  cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_rates),           cmocka_unit_test(test_frame_rates),
+        cmocka_unit_test(test_tap_bump_tap), cmocka_unit_test(test_bumps_in_series), cmocka_unit_test(test_taps),
+        cmocka_unit_test(test_shared),       cmocka_unit_test(test_equal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

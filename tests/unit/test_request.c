@@ -285,13 +285,17 @@ static void test_encode(void **state)
                 "{'name':'n','kind':'none','owner':null,'admin':'up','worker':null,'mtu':null,'labels':{}}");
     expect_json(
         encode(&model_find_port(f.model, "default", "p")->object),
-        "{'name':'p','vif':null,'vlan':null,'admin':'up','ingress_bps':null,'ingress_burst':null,'egress_bps':null,"
-        "'egress_burst':null,'labels':{}}");
+        "{'name':'p','vif':null,'vlan':null,'admin':'up','ingress_bps':null,'ingress_burst':null,'ingress_pps':null,"
+        "'ingress_burst_frames':null,'egress_bps':null,'egress_burst':null,'egress_pps':null,'egress_burst_frames':"
+        "null,"
+        "'labels':{}}");
     fixture_put(&f, "ports/n/q", "{'vif':'v','vlan':7}");
     expect_json(
         encode(&model_find_port(f.model, "n", "q")->object),
-        "{'name':'q','vif':'v','vlan':7,'admin':'up','ingress_bps':null,'ingress_burst':null,'egress_bps':null,'egress_"
-        "burst':null,'labels':{}}");
+        "{'name':'q','vif':'v','vlan':7,'admin':'up','ingress_bps':null,'ingress_burst':null,'ingress_pps':null,"
+        "'ingress_burst_frames':null,'egress_bps':null,'egress_burst':null,'egress_pps':null,'egress_burst_frames':"
+        "null,"
+        "'labels':{}}");
     fixture_put(&f, "tees/default/w/u",
                 "{'port':'n/q','out_port':'default/p','mode':'off','direction':'b-to-a','on_failure':'open'}");
     expect_json(

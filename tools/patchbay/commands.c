@@ -205,7 +205,9 @@ const struct command commands[] = {
     {"vif ls", "", NULL, names_options, "list vifs", "", vif_ls, false},
     {"port add", "NAME", NULL, port_options, "make a port", "", port_add, true},
     {"port set", "PORT KEY=VALUE...", NULL, NULL, "change a port",
-     SET_HELP "vif, vlan, admin, ingress_bps, ingress_burst, egress_bps, egress_burst.", port_set, true},
+     SET_HELP
+     "vif, vlan, admin, ingress_bps, ingress_burst (bytes), ingress_pps, ingress_burst_frames, and egress_… as well.",
+     port_set, true},
     {"port show", "PORT", NULL, NULL, "show a port", "", port_show, false},
     {"port rm", "PORT", NULL, detach_options, "remove a port", "Its vif stays.", port_rm, true},
     {"port ls", "", NULL, names_options, "list ports", "", port_ls, false},

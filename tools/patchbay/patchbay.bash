@@ -131,7 +131,7 @@ _patchbay_arguments() {
     "vif show":0) values="$(_patchbay_names vif ls)" ;;
     "vif rm":0) values="$(_patchbay_names vif ls)" ;;
     "port set":0) values="$(_patchbay_names port ls)" ;;
-    "port set":*) values="vif= vlan= admin= ingress_bps= ingress_burst= egress_bps= egress_burst=" ;;
+    "port set":*) values="vif= vlan= admin= ingress_bps= ingress_burst= ingress_pps= ingress_burst_frames= and= egress_= as= well=" ;;
     "port show":0) values="$(_patchbay_names port ls)" ;;
     "port rm":0) values="$(_patchbay_names port ls)" ;;
     "network set":0) values="$(_patchbay_names network ls)" ;;

@@ -49,8 +49,12 @@ int port_set(struct call *call)
                                              {"admin", "up|down", 0},
                                              {"ingress_bps", NULL, (long long)LIMIT_RATE_BPS},
                                              {"ingress_burst", NULL, LIMIT_RATE_BURST},
+                                             {"ingress_pps", NULL, LIMIT_RATE_PPS},
+                                             {"ingress_burst_frames", NULL, LIMIT_RATE_BURST_FRAMES},
                                              {"egress_bps", NULL, (long long)LIMIT_RATE_BPS},
                                              {"egress_burst", NULL, LIMIT_RATE_BURST},
+                                             {"egress_pps", NULL, LIMIT_RATE_PPS},
+                                             {"egress_burst_frames", NULL, LIMIT_RATE_BURST_FRAMES},
                                              {0}};
     json_t *body = field_object();
     int code = change_set(call, 1, keys, body);
@@ -95,8 +99,12 @@ int port_show(struct call *call)
                                                 {"admin", "admin", NULL},
                                                 {"ingress_bps", "ingress_bps", NULL},
                                                 {"ingress_burst", "ingress_burst", NULL},
+                                                {"ingress_pps", "ingress_pps", NULL},
+                                                {"ingress_burst_frames", "ingress_burst_frames", NULL},
                                                 {"egress_bps", "egress_bps", NULL},
                                                 {"egress_burst", "egress_burst", NULL},
+                                                {"egress_pps", "egress_pps", NULL},
+                                                {"egress_burst_frames", "egress_burst_frames", NULL},
                                                 {"state", "status.state", NULL},
                                                 {"reason", "status.reason", NULL},
                                                 {"since", "status.since", NULL},
