@@ -121,6 +121,25 @@ static json_t *get_offloads(const struct conf_subject *subject, const struct con
     return has_driver(subject, reason) ? render_offloads(subject->state.virtio_features) : NULL;
 }
 
+// What it takes undone, so that Patchbay needn't do it for it.
+static json_t *get_taken(const struct conf_subject *subject, const struct conf_row *row, char *reason)
+{
+    bool tso = strcmp(row->key, "tso") == 0;
+
+    if (!has_driver(subject, reason))
+        return NULL;
+    if (tso ? subject->state.takes_tso : subject->state.takes_csum)
+        return json_true();
+    return conf_refuse(
+        reason,
+        is_vhost(subject)
+            ? "its guest's driver didn't agree to it, so Patchbay does it in software; QEMU's "
+              "virtio-net-pci offers it unless told %s=off"
+            : "its driver can't, so Patchbay does it in software; a NIC can whose driver has %s in DPDK's "
+              "table of features",
+        is_vhost(subject) ? (tso ? "guest_tso4 or guest_tso6" : "guest_csum") : (tso ? "TSO" : "L4 checksum offload"));
+}
+
 static json_t *get_workers(const struct conf_subject *subject, const struct conf_row *row, char *reason)
 {
     (void)row;
@@ -198,6 +217,10 @@ static const struct conf_row rows[] = {
     {CONF_VIF, "offloads", VHOST, "array", NULL, NULL, get_offloads,
      "only guests negotiate offloads: kinds vhost, vhost-server",
      "what the guest's driver negotiated, in QEMU's words: csum, guest_tso4, …"},
+    {CONF_VIF, "csum", DEVICE, "boolean", NULL, NULL, get_taken, "kind none takes no frames",
+     "it takes frames without their TCP and UDP checksums, and completes them or has no need to"},
+    {CONF_VIF, "tso", DEVICE, "boolean", NULL, NULL, get_taken, "kind none takes no frames",
+     "it takes TCP of up to 64 KiB as one frame, over IPv4 and IPv6: a guest as it is, a NIC cuts it up"},
     {CONF_VIF, "worker", SENDERS(CONF_RW), "integer|null", NULL, "worker", conf_get_field,
      "kind none sends nothing, so nobody polls it",
      "index of the worker that is to poll all its queues; null: they are spread by load"},

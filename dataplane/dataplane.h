@@ -186,6 +186,8 @@ struct vif_state {
     uint16_t queue_pairs;              // in use
     uint16_t ring_size[2];             // receive (from the guest or NIC), transmit; entries
     uint64_t virtio_features;          // negotiated; 0 for others
+    bool takes_csum;                   // frames to it may lack their checksums, TCP's and UDP's,
+    bool takes_tso;                    // and be TCP of up to 64 KiB that it cuts up, IPv4's and IPv6's
     uint16_t queue_count;              // that exist; at least 1
     uint16_t workers[VIF_QUEUES_MAX];  // index of the worker that polls each of them, or VIF_WORKER_NONE
     uint16_t mtu;                      // bytes of payload; 0: not known

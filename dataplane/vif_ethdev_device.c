@@ -371,6 +371,8 @@ static void read_state(struct vif *vif, struct vif_state *state)
 
     state->ring_size[0] = dev->ring_size[0];
     state->ring_size[1] = dev->ring_size[1];
+    state->takes_csum = (dev->offloads & OFFLOAD_CSUM) != 0;
+    state->takes_tso = (dev->offloads & OFFLOAD_TSO) == OFFLOAD_TSO;
     state->mtu = atomic_load_explicit(&dev->mtu, memory_order_relaxed);
     memcpy(state->mac, dev->mac, sizeof(state->mac));
     state->numa_node = rte_eth_dev_socket_id(dev->port);

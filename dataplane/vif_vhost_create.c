@@ -4,6 +4,7 @@
 // speaks the protocol for us; its own frame path isn't used.
 
 #include "eal.h"
+#include "offload.h"
 #include "vhost_socket.h"
 #include "vif_vhost.h"
 
@@ -302,6 +303,8 @@ void vif_vhost_read_state(struct vif *vif, struct vif_state *state)
         state->ring_size[0] = attachment->queues[0].from_guest.size;
         state->ring_size[1] = attachment->queues[0].to_guest.size;
         state->virtio_features = attachment->features;
+        state->takes_csum = (offload_to_guest(attachment->features) & OFFLOAD_CSUM) != 0;
+        state->takes_tso = (offload_to_guest(attachment->features) & OFFLOAD_TSO) == OFFLOAD_TSO;
         state->numa_node = attachment->numa_node;
         state->mtu = attachment->mtu;
         if (state->link == VIF_LINK_UP && vhost->memory_empty && attachment_is_empty(attachment))

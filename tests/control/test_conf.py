@@ -179,8 +179,24 @@ class Conf(DaemonTest):
         d.fake("link g up")
         self.assertEqual(wait_for(lambda: d.get("/v1/vifs/g/conf/ring").json.get("value"), "a ring"), "packed")
         self.assertEqual(d.get("/v1/vifs/g/conf/offloads").json["value"], ["csum", "guest_csum"])
+        # What is left undone for it, or is done in software.
+        self.assertIs(d.get("/v1/vifs/g/conf/csum").json["value"], True)
+        for features, words in (("0x400000003", "guest_tso4"), ("0x400000083", "guest_tso4"), ("0x400000183", None),
+                                ("0x400000180", "guest_tso4")):
+            d.fake(f"features g {features}")
+            answer = d.get("/v1/vifs/g/conf/tso")
+            if words is None:
+                self.assertIs(answer.json["value"], True, features)
+            else:
+                self.assertIn(words, self.check(answer, 472, "CapNotSupported").json["error"]["message"])
         d.fake("features g 0")
         self.check(d.get("/v1/vifs/g/conf/ring"), 472)
+        self.check(d.put("/v1/vifs/plain", {"kind": "dev", "devargs": "net_a"}), 201)
+        self.check(d.put("/v1/vifs/cuts", {"kind": "dev", "devargs": "tso:1"}), 201)
+        for key, word in (("tso", "TSO"), ("csum", "checksum")):
+            refused = self.check(d.get(f"/v1/vifs/plain/conf/{key}"), 472, "CapNotSupported").json["error"]["message"]
+            self.assertRegex(refused, f"in software; .*{word}")
+            self.assertIs(d.get(f"/v1/vifs/cuts/conf/{key}").json["value"], True)
 
 
 class Admin(DaemonTest):

@@ -173,6 +173,14 @@ static void set_load(struct fake_vif *vif, unsigned queue, unsigned percent)
     vif->load[queue] = percent;
 }
 
+// As after a driver has come with them. VIRTIO_NET_F_GUEST_CSUM, _GUEST_TSO4, _GUEST_TSO6 are bits 1, 7 and 8.
+static void set_features(struct fake_vif *vif, uint64_t features)
+{
+    vif->state.virtio_features = features;
+    vif->state.takes_csum = (features & 1 << 1) != 0;
+    vif->state.takes_tso = vif->state.takes_csum && (features & (1 << 7 | 1 << 8)) == (1 << 7 | 1 << 8);
+}
+
 static void run_command(char *line, char *answer, size_t size)
 {
     unsigned long long frames, len, wait, features;
@@ -187,7 +195,7 @@ static void run_command(char *line, char *answer, size_t size)
     if (sscanf(line, "link %63s %63s%n", name, word, &at) == 2 && vif != NULL)
         fake_set_link(vif, parse_link(word), line[at] == ' ' ? line + at + 1 : "");
     else if (sscanf(line, "features %63s %llx", name, &features) == 2 && vif != NULL)
-        vif->state.virtio_features = features;
+        set_features(vif, features);
     else if (sscanf(line, "send %63s %u %llu %llu", name, &vlan, &frames, &len) == 4 && vif != NULL)
         send_frames(vif, (uint16_t)vlan, frames, len, answer, size);
     else if (sscanf(line, "grow %63s %u", name, &vlan) == 2 && vif != NULL && vlan <= VIF_QUEUES_MAX)

@@ -208,6 +208,7 @@ int vif_create(const struct vif_config *config, char *reason, size_t reason_size
         vif->pin = config->pin;
         vif->is_ethdev = config->kind == VIF_DEV || config->kind == VIF_KERNEL_NEW;
         vif->mtu_fixed = config->target != NULL && strstr(config->target, "nomtu:") != NULL;
+        vif->state.takes_csum = vif->state.takes_tso = vif->is_ethdev && strstr(config->target, "tso:") != NULL;
         if (vif->is_ethdev)
             vif->state.mtu = 9000;
         if (config->mtu != 0)
