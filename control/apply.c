@@ -384,6 +384,7 @@ void apply_device_came(struct device *device)
 void apply_queues_grown(vif_slot slot)
 {
     vif_list(slot, true);
+    balance_grown(slot);
     queues_grown = true;
 }
 

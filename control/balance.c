@@ -50,6 +50,10 @@ static size_t moved_next;
 static struct spread_move wanted[MOVES_AT_ONCE];
 static size_t wanted_count;
 
+// Vifs with new queues, a bit a slot.
+static uint64_t grown[(LIMIT_VIFS + 63) / 64];
+static bool any_grown;
+
 // Of the transaction.
 static struct spread_move *moves;
 static size_t move_count, move_room;
@@ -223,6 +227,12 @@ void balance_stop(void)
 
 // ---- moving ----
 
+void balance_grown(vif_slot slot)
+{
+    grown[slot / 64] |= UINT64_C(1) << slot % 64;
+    any_grown = true;
+}
+
 bool balance_pending(void)
 {
     return wanted_count > 0;
@@ -271,6 +281,35 @@ static bool pins_anew(const struct model_record *record)
             ((const struct vif *)record->old)->pin != ((const struct vif *)record->new)->pin);
 }
 
+// All queues of a vif to the worker that it is pinned to, if it is.
+static int add_all(const struct vif *vif)
+{
+    int error = 0;
+
+    if (vif->pin == 0 || vif->pin > worker_count())
+        return 0;
+    for (uint16_t queue = 0; queue < VIF_QUEUES_MAX && error == 0; queue++)
+        error = add_move(vif->slot, queue, vif->pin - 1u);
+    return error;
+}
+
+static int add_grown(void)
+{
+    int error = 0;
+
+    for (size_t word = 0; any_grown && word < sizeof(grown) / sizeof(grown[0]) && error == 0; word++) {
+        for (; grown[word] != 0 && error == 0; grown[word] &= grown[word] - 1) {
+            const struct device *device = device_find((vif_slot)(64 * word + (size_t)__builtin_ctzll(grown[word])));
+            const struct vif *vif = device != NULL ? model_find_vif(control.model, device->name) : NULL;
+
+            if (vif != NULL)
+                error = add_all(vif);
+        }
+    }
+    any_grown = error != 0;
+    return error;
+}
+
 static int add_pinned(const struct model_change *change)
 {
     int error = 0;
@@ -283,10 +322,7 @@ static int add_pinned(const struct model_change *change)
         if (vif == NULL || !device_usable(vif->slot))
             continue;
         vif_pin(vif->slot, vif->pin);
-        if (vif->pin == 0 || vif->pin > worker_count())
-            continue;
-        for (uint16_t queue = 0; queue < VIF_QUEUES_MAX && error == 0; queue++)
-            error = add_move(vif->slot, queue, vif->pin - 1u);
+        error = add_all(vif);
     }
     return error;
 }
@@ -297,6 +333,8 @@ int balance_lift(const struct model_change *change)
 
     move_count = 0;
     error = add_pinned(change);
+    if (error == 0)
+        error = add_grown();
     for (size_t i = 0; i < wanted_count && error == 0; i++) {
         struct queue_count count;
 

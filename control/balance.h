@@ -16,6 +16,10 @@
 void balance_start(void);
 void balance_stop(void);
 
+// The vif in the slot has more queues than before. The next transaction looks whether
+// they are where the vif is pinned to: it may have been pinned while they were made.
+void balance_grown(vif_slot slot);
+
 // Are there moves that no request asked for?
 bool balance_pending(void);
 

@@ -450,9 +450,11 @@ bool attachment_is_empty(const struct attachment *attachment)
             return false;
     }
     for (unsigned pair = 0; pair < attachment->queue_pairs; pair++) {
-        // A driver has posted receive buffers before it needs a frame.
-        if (attachment->queues[pair].to_guest.desc != NULL &&
-            !is_zero(attachment->queues[pair].to_guest.desc, 16 * (size_t)attachment->queues[pair].to_guest.size))
+        const struct virtqueue *vq = &attachment->queues[pair].to_guest;
+
+        // A driver has posted receive buffers before it needs a frame, from the first descriptor on; a table is up to
+        // 512 KiB, and to read 16 of them would take the caller's time.
+        if (vq->desc != NULL && !is_zero(vq->desc, vq->size < 256 ? 16 * (size_t)vq->size : 4096))
             return false;
     }
     return true;
