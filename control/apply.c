@@ -170,7 +170,7 @@ static int commit(struct error *error)
 
     if (model_change_is_empty(&change))
         return 0;
-    count = trail_collect(&group, &entries);
+    count = trail_collect(&group, &change, &entries);
     if (count < 0)
         return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out; nothing was changed.");
     result = store_commit(control.store, &change, entries, (size_t)count, reason, sizeof(reason));

@@ -8,11 +8,11 @@
 enum statement { INSERT, TRIM, LIST, STATEMENT_COUNT };
 
 static const char *const statement_texts[STATEMENT_COUNT] = {
-    [INSERT] = "INSERT INTO audit (seq, time_ms, uid, gid, pid, client, method, path, generation, status)"
-               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    [INSERT] = "INSERT INTO audit (seq, time_ms, uid, gid, pid, client, method, path, generation, status,"
+               " changes, change_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [TRIM] = "DELETE FROM audit WHERE seq <= ?1",
-    [LIST] = "SELECT seq, time_ms, uid, gid, pid, client, method, path, generation, status FROM audit"
-             " WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    [LIST] = "SELECT seq, time_ms, uid, gid, pid, client, method, path, generation, status, changes,"
+             " change_count FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2",
 };
 
 struct audit {
@@ -80,6 +80,8 @@ static int insert(sqlite3_stmt *row, const struct audit_entry *entry)
     sqlite3_bind_text(row, 8, entry->path, -1, SQLITE_STATIC);
     sqlite3_bind_int64(row, 9, (sqlite3_int64)entry->generation);
     sqlite3_bind_int64(row, 10, entry->status);
+    sqlite3_bind_text(row, 11, entry->changes, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(row, 12, (sqlite3_int64)entry->change_count);
     return run(row);
 }
 
@@ -137,8 +139,10 @@ int audit_read(struct audit *audit, uint64_t after, unsigned limit,
             .path = (const char *)sqlite3_column_text(row, 7),
             .generation = (uint64_t)sqlite3_column_int64(row, 8),
             .status = (unsigned)sqlite3_column_int(row, 9),
+            .changes = (const char *)sqlite3_column_text(row, 10),
+            .change_count = (uint64_t)sqlite3_column_int64(row, 11),
         };
-        if (entry.client == NULL || entry.method == NULL || entry.path == NULL) {
+        if (entry.client == NULL || entry.method == NULL || entry.path == NULL || entry.changes == NULL) {
             result = SQLITE_NOMEM;
             break;
         }

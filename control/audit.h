@@ -27,6 +27,8 @@ struct audit_entry {
     const char *path;
     uint64_t generation; // that the change made
     unsigned status;     // of the answer
+    const char *changes; // what became of which objects, the first few: JSON, see trail.c
+    uint64_t change_count;
 };
 
 struct audit;

@@ -25,7 +25,8 @@ static const struct shape {
                    "wait_us:number"},
     {"AuditList", "items:[AuditRow] next:string? generation:integer first:integer last:integer refused:integer"},
     {"AuditRow", "seq:integer time:time uid:integer gid:integer pid:integer client:string method:string path:string "
-                 "generation:integer status:integer"},
+                 "generation:integer status:integer changes:[AuditChange] change_count:integer"},
+    {"AuditChange", "op:create|change|delete kind:vif|network|port|wire network?:string name:string"},
     {"ObjectCounts", "vifs:integer networks:integer ports:integer wires:integer"},
     {"Worker", "worker:integer core:integer loops:integer frames:integer busy_cycles:integer empty_cycles:integer "
                "cycles:integer sleeps:integer sources:integer sampled:Sampled stages:Stages"},

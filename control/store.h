@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STORE_SCHEMA = 2, STORE_APPLICATION_ID = 0x50424159 /* "PBAY" */ };
+enum { STORE_SCHEMA = 3, STORE_APPLICATION_ID = 0x50424159 /* "PBAY" */ };
 
 struct store;
 

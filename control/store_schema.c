@@ -22,6 +22,9 @@ static const char *const steps[STORE_SCHEMA + 1] = {
     [2] = "CREATE TABLE audit (seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, uid INTEGER NOT NULL,"
           " gid INTEGER NOT NULL, pid INTEGER NOT NULL, client TEXT NOT NULL, method TEXT NOT NULL,"
           " path TEXT NOT NULL, generation INTEGER NOT NULL, status INTEGER NOT NULL);",
+    // What a change changed: JSON, the first few of so many.
+    [3] = "ALTER TABLE audit ADD COLUMN changes TEXT NOT NULL DEFAULT '[]';"
+          "ALTER TABLE audit ADD COLUMN change_count INTEGER NOT NULL DEFAULT 0;",
 };
 
 // The copy is as secret as the file is, and belongs to the same.

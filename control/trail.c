@@ -18,26 +18,35 @@
 // "/v1/networks/NET/wires/WIRE/tees/TEE"
 enum { OWN_PATH_SIZE = 3 * LIMIT_NAME_LEN + 40, LINE_SIZE = 512 };
 
+// How many of a row's changes are told in it, and their size as JSON.
+enum { CHANGES_TOLD = 8, CHANGE_SIZE = 2 * LIMIT_NAME_LEN + 64, CHANGES_SIZE = CHANGES_TOLD * CHANGE_SIZE + 3 };
+
 // ---- entries ----
+
+// What entries point to.
+struct texts {
+    char own_path[OWN_PATH_SIZE]; // of Patchbay's own changes, which no request names
+    char changes[CHANGES_SIZE];
+};
 
 // Grown as groups grow, and kept.
 static struct audit_entry *collected;
-static char (*own_paths)[OWN_PATH_SIZE]; // of Patchbay's own changes, which no request names
+static struct texts *texts;
 static size_t room;
 
 static int make_room(void)
 {
     size_t size = room > 0 ? room * 2 : 64;
     struct audit_entry *entries = reallocarray(collected, size, sizeof(*entries));
-    char(*paths)[OWN_PATH_SIZE];
+    struct texts *larger;
 
     if (entries == NULL)
         return -ENOMEM;
     collected = entries;
-    paths = reallocarray(own_paths, size, sizeof(*paths));
-    if (paths == NULL)
+    larger = reallocarray(texts, size, sizeof(*larger));
+    if (larger == NULL)
         return -ENOMEM;
-    own_paths = paths;
+    texts = larger;
     room = size;
     return 0;
 }
@@ -47,49 +56,82 @@ static void print_own_path(const struct command *command, char *path)
     snprintf(path, OWN_PATH_SIZE, "/v1/networks/%s/wires/%s/tees/%s", command->network, command->name, command->tee);
 }
 
-int trail_collect(const struct command_list *group, struct audit_entry **entries)
+// {"op":"create","kind":"wire","network":"default","name":"w1"}; names need no escapes.
+static void print_change(const struct model_record *record, char *text)
+{
+    const struct object *object = record->new != NULL ? record->new : record->old;
+    bool in_network = object->kind == OBJECT_PORT || object->kind == OBJECT_WIRE;
+
+    snprintf(text, CHANGE_SIZE, "{\"op\":\"%s\",\"kind\":\"%s\",%s%s%s\"name\":\"%s\"}",
+             record->old == NULL   ? "create"
+             : record->new == NULL ? "delete"
+                                   : "change",
+             object_kind_name(object->kind), in_network ? "\"network\":\"" : "", in_network ? object->network : "",
+             in_network ? "\"," : "", object->name);
+}
+
+static void print_changes(const struct model_record *records, size_t count, char *text)
+{
+    char *at = text;
+
+    *at++ = '[';
+    for (size_t i = 0; i < count && i < CHANGES_TOLD; i++) {
+        if (i > 0)
+            *at++ = ',';
+        print_change(&records[i], at);
+        at += strlen(at);
+    }
+    strlcpy(at, "]", 2);
+}
+
+static void fill(struct audit_entry *entry, struct texts *own, const struct command *command)
+{
+    const struct exchange *exchange = command->exchange;
+
+    if (exchange != NULL) {
+        entry->uid = exchange->peer.uid;
+        entry->gid = exchange->peer.gid;
+        entry->pid = exchange->peer.pid;
+        entry->client = exchange->peer.command;
+        entry->method = exchange->method;
+        entry->path = exchange->path;
+        return;
+    }
+    entry->uid = geteuid();
+    entry->gid = getegid();
+    entry->pid = getpid();
+    entry->client = "patchbayd";
+    entry->method = "PROMOTE";
+    print_own_path(command, own->own_path);
+    entry->path = own->own_path;
+}
+
+int trail_collect(const struct command_list *group, const struct model_change *change, struct audit_entry **entries)
 {
     int64_t now = (int64_t)(clock_wall() / 1000000);
     const struct command *command;
-    size_t count = 0;
+    size_t count = 0, begin = 0;
 
+    // First the room, since entries point into it.
     TAILQ_FOREACH(command, group, entry)
     {
-        if (!command->changed)
-            continue;
-        if (count == room && make_room() != 0)
+        if (command->changed && count++ == room && make_room() != 0)
             return -ENOMEM;
-        collected[count] = (struct audit_entry){
-            .time_ms = now, .generation = command->step_generation, .status = command_status(command)};
-        if (command->exchange != NULL) {
-            const struct exchange *exchange = command->exchange;
-
-            collected[count].uid = exchange->peer.uid;
-            collected[count].gid = exchange->peer.gid;
-            collected[count].pid = exchange->peer.pid;
-            collected[count].client = exchange->peer.command;
-            collected[count].method = exchange->method;
-            collected[count].path = exchange->path;
-        } else {
-            collected[count].uid = geteuid();
-            collected[count].gid = getegid();
-            collected[count].pid = getpid();
-            collected[count].client = "patchbayd";
-            collected[count].method = "PROMOTE";
-        }
-        count++;
     }
-    // Now that the array of paths moves no more.
     count = 0;
     TAILQ_FOREACH(command, group, entry)
     {
-        if (!command->changed)
-            continue;
-        if (command->exchange == NULL) {
-            print_own_path(command, own_paths[count]);
-            collected[count].path = own_paths[count];
+        if (command->changed) {
+            collected[count] = (struct audit_entry){.time_ms = now,
+                                                    .generation = command->step_generation,
+                                                    .status = command_status(command),
+                                                    .changes = texts[count].changes,
+                                                    .change_count = command->record_end - begin};
+            fill(&collected[count], &texts[count], command);
+            print_changes(&change->records[begin], command->record_end - begin, texts[count].changes);
+            count++;
         }
-        count++;
+        begin = command->record_end;
     }
     *entries = collected;
     return (int)count;
@@ -189,9 +231,9 @@ void trail_stop(void)
     timer_cancel(&lines.timer);
     write_summary(NULL);
     free(collected);
-    free(own_paths);
+    free(texts);
     collected = NULL;
-    own_paths = NULL;
+    texts = NULL;
     room = 0;
 }
 
@@ -204,16 +246,24 @@ struct page {
 
 static void add_item(void *arg, const struct audit_entry *entry)
 {
+    json_t *changes = json_loads(entry->changes, 0, NULL);
     struct page *page = arg;
     char time[STATUS_TIME_SIZE];
+
+    // Somebody may have written into the file.
+    if (!json_is_array(changes)) {
+        json_decref(changes);
+        changes = json_array();
+    }
 
     status_format_time((uint64_t)entry->time_ms * 1000000, time);
     page->last = entry->seq;
     json_array_append_new(
-        page->items, json_pack("{sI ss sI sI sI ss ss ss sI si}", "seq", (json_int_t)entry->seq, "time", time, "uid",
-                               (json_int_t)entry->uid, "gid", (json_int_t)entry->gid, "pid", (json_int_t)entry->pid,
-                               "client", entry->client, "method", entry->method, "path", entry->path, "generation",
-                               (json_int_t)entry->generation, "status", (int)entry->status));
+        page->items, json_pack("{sI ss sI sI sI ss ss ss sI si so sI}", "seq", (json_int_t)entry->seq, "time", time,
+                               "uid", (json_int_t)entry->uid, "gid", (json_int_t)entry->gid, "pid",
+                               (json_int_t)entry->pid, "client", entry->client, "method", entry->method, "path",
+                               entry->path, "generation", (json_int_t)entry->generation, "status", (int)entry->status,
+                               "changes", changes, "change_count", (json_int_t)entry->change_count));
 }
 
 void trail_read(struct exchange *exchange, const struct target *target, const struct parameters *parameters)

@@ -10,9 +10,9 @@
 #include "command.h"
 #include "routes.h"
 
-// The entries of the commands of a group that changed something, in order. They are good until the next call. Returns
-// their number, or -ENOMEM.
-int trail_collect(const struct command_list *group, struct audit_entry **entries);
+// The entries of the commands of a group that changed something, in order, with the first of what each changed. They
+// are good until the next call. Returns their number, or -ENOMEM.
+int trail_collect(const struct command_list *group, const struct model_change *change, struct audit_entry **entries);
 
 // The command took effect, or was refused: it is counted and, now or within a second, logged.
 void trail_log_change(const struct command *command, unsigned status);

@@ -259,7 +259,8 @@ class Api:
 
     def audit(self, method: str, body: Any) -> tuple[int, Any]:
         rows = [{"seq": i, "time": SINCE, "uid": 0, "gid": 7, "pid": 40 + i, "client": "orch", "method": "PUT",
-                 "path": f"/v1/vifs/v{i}", "generation": i, "status": 201} for i in range(1, self.model.audit_rows + 1)]
+                 "path": f"/v1/vifs/v{i}", "generation": i, "status": 201, "change_count": i,
+                 "changes": [{"op": "create", "kind": "wire", "network": "n", "name": f"w{k}"} for k in range(min(i, 8))]} for i in range(1, self.model.audit_rows + 1)]
         items = rows[int(self.query.get("after", 0)):][:int(self.query.get("limit", 1000))]
         return 200, {"items": items, "next": None, "generation": 17, "first": rows[0]["seq"] if rows else 0,
                      "last": len(rows), "refused": 0}

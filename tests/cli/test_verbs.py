@@ -297,9 +297,11 @@ class Objects(CliCase):
         self.assertEqual("no changes\n", self.run_cli("audit").err)
         self.model.audit_rows = 30
         lines = self.ok("audit").splitlines()
-        self.assertEqual(["ROW", "TIME", "UID", "GID", "BY", "METHOD", "PATH", "STATUS", "GENERATION"], lines[0].split())
+        self.assertEqual(["ROW", "TIME", "UID", "GID", "BY", "METHOD", "PATH", "STATUS", "GENERATION", "CHANGED"],
+                         lines[0].split())
         self.assertEqual([str(i) for i in range(11, 31)], [line.split()[0] for line in lines[1:]])
         self.assertIn("orch[70]", lines[-1])
+        self.assertTrue(lines[-1].endswith("wire n/w0, wire n/w1, wire n/w2 and 27 more"), lines[-1])
         rows = json.loads(self.ok("--json", "audit", "--after", "2", "--limit", "3"))["items"]
         self.assertEqual([3, 4, 5], [row["seq"] for row in rows])
         for wrong in (["--limit", "0"], ["--limit", "1001"], ["--after", "x"]):

@@ -160,14 +160,14 @@ class Check(Files):
 
     def test_what_it_would_do(self) -> None:
         write_fixture(self.d.state, 1)
-        text = self.check(0, f"would be migrated to 2, after a copy to {self.d.state}.v1",
+        text = self.check(0, f"would be migrated to 3, after a copy to {self.d.state}.v1",
                           "vif uplink  dev:net_null9  opens the DPDK device", "vif vm1  none  has no device",
                           "wire default/w1  vm1 ──[tap t1]──[bump fw]── vm2  4 legs",
                           "wire tenant/w2  p1 ── -", "admin down",
                           "generation 17: 2 networks, 6 vifs, 6 ports, 2 wires", "no problems")
         self.assertNotIn("problem:", text)
         self.d.start()
-        self.assertEqual(self.d.get("/v1/version").json["state_schema"], 2)
+        self.assertEqual(self.d.get("/v1/version").json["state_schema"], 3)
 
     def test_problems(self) -> None:
         self.d.start()

@@ -16,7 +16,7 @@ import unittest
 from harness import Daemon, expect, main
 
 NET = "/v1/networks/default"
-SCHEMA = 2
+SCHEMA = 3
 FIXTURES = pathlib.Path(__file__).parent / "state"
 
 
@@ -82,11 +82,22 @@ class Files(unittest.TestCase):
 
 class Migration(Files):
     def test_from_schema_1(self) -> None:
-        write_fixture(self.d.state, 1)
+        self.migrated(1)
+        self.assertEqual(self.d.get("/v1/audit").json["last"], 1)
+
+    def test_from_schema_2(self) -> None:
+        self.migrated(2)
+        rows = self.d.get("/v1/audit").json["items"]
+        self.assertEqual([(row["seq"], row["client"], row["changes"], row["change_count"]) for row in rows], [
+            (3, "patchbay", [], 0), (4, "curl", [], 0),
+            (5, rows[2]["client"], [{"op": "create", "kind": "port", "network": "default", "name": "new"}], 1)])
+
+    def migrated(self, version: int) -> None:
+        write_fixture(self.d.state, version)
         before = dump(self.d.state)
         self.d.start()
         self.assertEqual(self.d.get("/v1/version").json["state_schema"], SCHEMA)
-        self.assertIn(f"was migrated from state schema 1 to {SCHEMA}", self.d.log())
+        self.assertIn(f"was migrated from state schema {version} to {SCHEMA}", self.d.log())
         self.assertNotIn("warning", self.d.log())
         wire = self.d.get(f"{NET}/wires/w1").json
         self.assertEqual((wire["on_full"], wire["stall_ms"], wire["labels"]), ("drop", 250, {"x": "ü"}))
@@ -97,14 +108,13 @@ class Migration(Files):
         self.assertEqual(self.d.get("/v1/networks/tenant/wires/w2").json["admin"], "down")
         self.assertEqual(self.d.generation(), 17)
         # The copy is the file as it was, as readable as it was; there is no other.
-        copy = self.d.state + ".v1"
+        copy = f"{self.d.state}.v{version}"
         self.assertEqual(dump(copy), before)
         self.assertEqual(os.stat(copy).st_mode & 0o777, 0o640)
         self.assertFalse(os.path.exists(copy + ".new"))
         # What is new works, and lasts.
         expect(self.d.put(f"{NET}/ports/new", {}), 201)
         self.d.restart(signal.SIGKILL)
-        self.assertEqual(self.d.get("/v1/audit").json["last"], 1)
         self.assertEqual(self.d.get(f"{NET}/ports/new").status, 200)
         self.d.stop()
         # A file that was migrated has the schema of a new one.
@@ -116,6 +126,7 @@ class Migration(Files):
         migrated.close()
         made.close()
         fresh.close()
+        self.d.start()
 
     def test_with_a_log_that_a_kill_left(self) -> None:
         """The copy has what the write-ahead log holds, too."""

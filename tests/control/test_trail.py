@@ -33,6 +33,10 @@ class Trail(DaemonTest):
             ("PUT", "/v1/vifs/a", 201, 1), ("PUT", f"{NET}/ports/a", 201, 2), ("PATCH", "/v1/vifs/a", 200, 3),
             ("DELETE", f"{NET}/ports/a", 200, 4)])
         self.assertEqual([row["seq"] for row in rows], [1, 2, 3, 4])
+        vif, port = {"kind": "vif", "name": "a"}, {"kind": "port", "network": "default", "name": "a"}
+        self.assertEqual([row["changes"] for row in rows], [[{"op": "create", **vif}], [{"op": "create", **port}],
+                                                            [{"op": "change", **vif}], [{"op": "delete", **port}]])
+        self.assertEqual([row["change_count"] for row in rows], [1] * 4)
         with open("/proc/self/comm", encoding="utf-8") as comm:
             command = comm.read().strip()
         for row in rows:
@@ -90,9 +94,20 @@ class Trail(DaemonTest):
         answer = d.get("/v1/audit").json
         self.assertEqual([(row["method"], row["path"], row["status"], row["generation"]) for row in answer["items"]], expected)
         self.assertEqual({(row["uid"], row["pid"]) for row in answer["items"]}, {(os.getuid(), os.getpid())})
+        self.assertEqual([[f"{change['op']} {change['kind']} {change['name']}" for change in row["changes"]]
+                          for row in answer["items"]],
+                         [["create vif a", "create port a"], ["change port a"], ["change port a"], ["create vif b"]])
         self.assertEqual(answer["refused"], refused)
         d.restart(signal.SIGKILL)
         self.assertEqual([row["path"] for row in self.rows()], [row[1] for row in expected])
+
+    def test_a_long_change(self) -> None:
+        """The first eight objects are named, all are counted."""
+        self.d.put("/v1/vifs/a", {"kind": "none"})
+        operations = [{"method": "PUT", "path": f"{NET}/ports/p{i}", "body": {}} for i in range(20)]
+        self.check(self.d.ask("POST", "/v1/transactions", {"operations": operations}), 200)
+        row = self.rows()[-1]
+        self.assertEqual(([change["name"] for change in row["changes"]], row["change_count"]), ([f"p{i}" for i in range(8)], 20))
 
     def test_the_trail_survives_a_kill_and_goes_on(self) -> None:
         self.d.plug("a")
@@ -136,8 +151,8 @@ class Trail(DaemonTest):
         self.d.stop()
         with sqlite3.connect(self.d.state) as db:
             db.execute("WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-                       "INSERT INTO audit SELECT i, time_ms, uid, gid, pid, client, method, path, generation, status"
-                       " FROM n, audit", (LIMIT_ROWS + 50,))
+                       "INSERT INTO audit SELECT i, time_ms, uid, gid, pid, client, method, path, generation, status,"
+                       " changes, change_count FROM n, audit", (LIMIT_ROWS + 50,))
         db.close()
         self.d.start()
         for i in range(3):

@@ -360,11 +360,11 @@ static void test_refused(void **state)
 
     unlink(path);
     store_close(open_store());
-    run_sql("PRAGMA user_version = 3");
-    expect_refused(-EPROTONOSUPPORT, "newer Patchbay (state schema 3, this one reads up to 2)");
+    run_sql("PRAGMA user_version = 4");
+    expect_refused(-EPROTONOSUPPORT, "newer Patchbay (state schema 4, this one reads up to 3)");
     run_sql("PRAGMA user_version = 0");
     expect_refused(-EBADMSG, "damaged");
-    run_sql("PRAGMA user_version = 2");
+    run_sql("PRAGMA user_version = 3");
     store_close(open_store());
     // An empty file is a new one.
     write_file("", 0);

@@ -8,11 +8,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ROWS = 20, ROWS_MAX = 1000 };
+enum { ROWS = 20, ROWS_MAX = 1000, SHOWN = 3 };
 
 static const char *describe_client(const json_t *row)
 {
     return text_format("%s[%llu]", field_text(row, "client", ""), (unsigned long long)field_count(row, "pid"));
+}
+
+// "wire default/w1, port default/p1 and 7 more"; a daemon of before told none.
+static const char *describe_changes(const json_t *row)
+{
+    uint64_t count = field_count(row, "change_count");
+    const char *text = "";
+    size_t shown = 0;
+    for (; shown < field_size(row, "changes") && shown < SHOWN; shown++) {
+        const json_t *change = field_item(row, "changes", shown);
+        const char *network = field_text(change, "network", NULL);
+        text = text_format("%s%s%s %s%s%s", text, shown > 0 ? ", " : "", field_text(change, "kind", "?"),
+                           network != NULL ? network : "", network != NULL ? "/" : "", field_text(change, "name", "?"));
+    }
+    return count > shown && shown > 0 ? text_format("%s and %llu more", text, (unsigned long long)(count - shown))
+                                      : text;
 }
 
 static const struct list_column columns[] = {
@@ -25,6 +41,7 @@ static const struct list_column columns[] = {
     {"PATH", "path", NULL},
     {"STATUS", "status", NULL},
     {"GENERATION", "generation", NULL},
+    {"CHANGED", NULL, describe_changes},
     {0},
 };
 
