@@ -36,6 +36,8 @@ void exchange_answer_text(struct exchange *exchange, unsigned status, char *text
     if (exchange->suspended) {
         exchange->suspended = false;
         server_resume(exchange->connection);
+    } else if (exchange->gone) {
+        exchange_bury(exchange);
     }
 }
 
@@ -80,7 +82,7 @@ void exchange_fail(struct exchange *exchange, const struct error *error)
 
 const char *exchange_header(const struct exchange *exchange, const char *name)
 {
-    return MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name);
+    return exchange->gone ? NULL : MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name);
 }
 
 struct parameter_visit {
@@ -101,5 +103,6 @@ void exchange_each_parameter(const struct exchange *exchange,
 {
     struct parameter_visit visit = {each, arg};
 
-    MHD_get_connection_values(exchange->connection, MHD_GET_ARGUMENT_KIND, visit_parameter, &visit);
+    if (!exchange->gone)
+        MHD_get_connection_values(exchange->connection, MHD_GET_ARGUMENT_KIND, visit_parameter, &visit);
 }

@@ -21,7 +21,9 @@ enum {
 static size_t large_bytes;
 
 // Whole requests whose answer isn't there yet, until this run of libmicrohttpd ends.
-static SLIST_HEAD(, exchange) waiting = SLIST_HEAD_INITIALIZER(&waiting);
+static SLIST_HEAD(exchange_list, exchange) waiting = SLIST_HEAD_INITIALIZER(&waiting);
+// Answered when their connections had gone: to be freed once nobody looks at them any more.
+static struct exchange_list buried = SLIST_HEAD_INITIALIZER(&buried);
 
 static void refuse(struct exchange *exchange, enum patchbay_error code, const char *message)
 {
@@ -133,6 +135,13 @@ static bool take_body(struct exchange *exchange, const char *data, size_t size)
     return whole <= exchange->body_limit + SWALLOW_MAX;
 }
 
+static void stop_waiting(struct exchange *exchange)
+{
+    if (exchange->waits)
+        SLIST_REMOVE(&waiting, exchange, exchange, link);
+    exchange->waits = false;
+}
+
 enum MHD_Result exchange_receive(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
                                  const char *version, const char *data, size_t *data_size, void **context)
 {
@@ -160,26 +169,41 @@ enum MHD_Result exchange_receive(void *cls, struct MHD_Connection *connection, c
         else
             server_hooks.handle(exchange);
     }
-    if (exchange->status != 0)
+    if (exchange->status != 0) {
+        stop_waiting(exchange);
         return exchange_send(exchange);
+    }
     // libmicrohttpd reads on after a resume, unless it has left this function knowing that the request is whole. A
     // client that has closed its sending side behind the request would be taken for one that has gone, and get no
-    // answer. So it is suspended a moment later.
-    SLIST_INSERT_HEAD(&waiting, exchange, waiting);
+    // answer. So it is suspended a moment later. Some requests come here twice in one run.
+    if (!exchange->waits)
+        SLIST_INSERT_HEAD(&waiting, exchange, link);
+    exchange->waits = true;
     return MHD_YES;
 }
 
 void exchange_suspend_waiting(void)
 {
-    while (!SLIST_EMPTY(&waiting)) {
-        struct exchange *exchange = SLIST_FIRST(&waiting);
+    struct exchange *exchange;
 
-        SLIST_REMOVE_HEAD(&waiting, waiting);
-        if (exchange->status != 0)
-            continue;
-        exchange->suspended = true;
+    while ((exchange = SLIST_FIRST(&waiting)) != NULL) {
+        stop_waiting(exchange);
         MHD_suspend_connection(exchange->connection);
+        // Answered meanwhile, by what another request did: it is looked at again.
+        if (exchange->status != 0)
+            server_resume(exchange->connection);
+        else
+            exchange->suspended = true;
     }
+    while ((exchange = SLIST_FIRST(&buried)) != NULL) {
+        SLIST_REMOVE_HEAD(&buried, link);
+        destroy_exchange(exchange);
+    }
+}
+
+void exchange_bury(struct exchange *exchange)
+{
+    SLIST_INSERT_HEAD(&buried, exchange, link);
 }
 
 void exchange_complete(void *cls, struct MHD_Connection *connection, void **context,
@@ -192,10 +216,15 @@ void exchange_complete(void *cls, struct MHD_Connection *connection, void **cont
     (void)why;
     if (exchange == NULL)
         return;
-    // It is being worked on. libmicrohttpd doesn't touch a connection twice in a run, nor while it is suspended.
-    if (exchange->arrived && exchange->status == 0)
-        abort();
-    connection_wait(exchange->client, ARRIVAL_NS);
-    destroy_exchange(exchange);
     *context = NULL;
+    stop_waiting(exchange);
+    connection_wait(exchange->client, ARRIVAL_NS);
+    // The connection ended between the request and its being suspended; whoever works on the request will answer it.
+    if (exchange->arrived && exchange->status == 0) {
+        exchange->gone = true;
+        exchange->connection = NULL;
+        exchange->client = NULL;
+        return;
+    }
+    destroy_exchange(exchange);
 }

@@ -159,5 +159,6 @@ void server_stop(uint64_t deadline)
     } while (clock_now() < deadline);
     loop_unwatch(&http_watcher);
     MHD_stop_daemon(http);
+    exchange_suspend_waiting(); // none: it frees what was buried
     http = NULL;
 }

@@ -55,11 +55,13 @@ struct exchange {
     // The server's own.
     struct MHD_Connection *connection;
     struct client *client;
-    size_t body_room;              // allocated
-    bool arrived;                  // the request is whole
-    size_t body_limit;             // bytes
-    bool suspended;                // until it is answered
-    SLIST_ENTRY(exchange) waiting; // to be suspended
+    size_t body_room;           // allocated
+    bool arrived;               // the request is whole
+    size_t body_limit;          // bytes
+    bool suspended;             // until it is answered
+    bool waits;                 // for being suspended
+    bool gone;                  // its connection is, and it isn't answered yet
+    SLIST_ENTRY(exchange) link; // of those that wait, or are to be freed
     bool stream;
     bool paused; // a stream that has nothing to send for now
     bool too_large;

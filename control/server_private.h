@@ -57,8 +57,10 @@ void connection_become_stream(struct client *client);
 // body, once when all is there, and again after a resume.
 enum MHD_Result exchange_receive(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
                                  const char *version, const char *data, size_t *data_size, void **context);
-// Suspends those whose answer isn't there yet. To be called right behind each MHD_run.
+// Suspends those whose answer isn't there yet, and frees the buried. To be called right behind each MHD_run.
 void exchange_suspend_waiting(void);
+// The exchange was answered and its connection is gone: it is freed once whoever answered has let go of it.
+void exchange_bury(struct exchange *exchange);
 // Called when the answer was sent, or can't be: the exchange ends.
 void exchange_complete(void *cls, struct MHD_Connection *connection, void **context,
                        enum MHD_RequestTerminationCode why);

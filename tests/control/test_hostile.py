@@ -424,6 +424,7 @@ class Fuzz(DaemonTest):
                     self.assertNotIn(status, (200, 201))
                 client.close()
         self.assertGreater(self.rest, 0)
+        wait_for(lambda: self.good.turns > 0, "the good client's vif")
         self.again_and_again(abuse)
         self.assert_untouched()
 
