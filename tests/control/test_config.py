@@ -265,8 +265,10 @@ class Config(DaemonTest):
             self.assertEqual(self.d.generation(), generation)
             self.assertEqual(fresh.put("/v1/config?force=1", shown).status, 200, seed)
             self.assertEqual(plain(fresh.get("/v1/config").json), plain(shown), seed)
-        wait_for(lambda: self.d.table()["vifs"] == len(self.config()["vifs"]), "no device is left over")
-        self.assertEqual(self.d.table()["legs"], fresh.table()["legs"])
+        # Devices and legs go a moment after the answer.
+        for daemon in self.d, fresh:
+            wait_for(lambda: daemon.table()["vifs"] == len(self.config()["vifs"]), "no device is left over")
+        wait_for(lambda: self.d.table()["legs"] == fresh.table()["legs"], f"both have the same legs (seed {seed})")
         before = plain(self.config())
         self.d.restart()
         self.assertEqual(plain(self.config()), before)
