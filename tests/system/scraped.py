@@ -161,7 +161,7 @@ def _check_queues(test: unittest.TestCase, series: Series) -> None:
     """The queues of a vif add up to the vif."""
     sums: Series = {}
     for (name, labels), value in series.items():
-        if name.startswith("vif_queue_"):
+        if name.startswith("vif_queue_") and name != "vif_queue_busy_cycles_total":  # which no vif has
             key = name.replace("vif_queue_", "vif_"), frozenset(label for label in labels if label[0] != "queue")
             sums[key] = sums.get(key, 0) + value
     test.assertGreater(len(sums), 0)
