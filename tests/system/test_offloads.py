@@ -94,7 +94,7 @@ class Offloads(Case):
         """What stays without it is each end's work for a packet, which the size of the packets says; with 1,500 bytes
         emulated guests aren't busy with it alone."""
         self.wires(w1=("a", "b"), w2=("a-off", "b-off"))
-        for mtu, times in ((1500, 1.3), (576, 2.0)):
+        for mtu, times in ((1500, 1.3), (576, 3.0)):
             self.a.check(f"for nic in eth0 eth1; do ip link set $nic mtu {mtu}; done")
             resumes(self.a, B)
             resumes(self.a, B_OFF)
