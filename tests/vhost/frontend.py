@@ -6,7 +6,8 @@ Its guest memory is one memfd. Each ring has a fixed place in it, then come the 
     0x00000 receive ring (0)    0x40000 receive buffers, one a descriptor
     0x20000 transmit ring (1)   …       transmit buffers, one a descriptor
 
-With many pairs of queues all rings come first, 2 × pair and 2 × pair + 1.
+With many pairs of queues all rings come first, 2 × pair and 2 × pair + 1. A ring of more than 4,096 descriptors takes
+more room.
 
 It speaks QEMU's docs/interop/vhost-user.rst and virtio 1.2, split rings and, if RING_PACKED is among its features, packed
 ones.
@@ -62,12 +63,17 @@ class Closed(Exception):
     """The back end has closed the connection."""
 
 
+def ring_room(size: int) -> int:
+    """The bytes that a ring of so many descriptors gets."""
+    return 0x20000 * max(size // 4096, 1)
+
+
 class Ring:
     """One split ring as its driver sees it."""
 
     def __init__(self, end: "FrontEnd", index: int, size: int) -> None:
         self.end, self.index, self.size = end, index, size
-        base = index * 0x20000
+        base = index * ring_room(size)
         self.desc, self.avail = base, base + 16 * size
         self.used = (self.avail + 6 + 2 * size + 4095) & ~4095
         self.next_avail = self.next_used = 0
@@ -248,7 +254,7 @@ class FrontEnd:
         except OSError:
             os.close(self.memory_fd)
             raise
-        self.buffers_at = HUGE_PAGE if huge else pairs * 0x40000
+        self.buffers_at = HUGE_PAGE if huge else 2 * pairs * ring_room(ring_size)
         kind = PackedRing if features & RING_PACKED else Ring
         self.rings = [kind(self, index, ring_size) for index in range(2 * pairs)]
         self.listener: socket.socket | None = None
