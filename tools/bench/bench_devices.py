@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from bench_machine import NotMeasured, cpus, dpdk_forget, end, spawn
 
 START_S = 20.0
+_numbers = itertools.count()  # several are up at the same time
 # The generator's ports of each case, in the order in which testpmd's ports are paired: (0,1), (2,3).
 CASE_PORTS = {
     "wire": ["a", "b"],
@@ -76,7 +78,7 @@ class Testpmd:
             raise NotMeasured("dpdk-testpmd isn't installed (Debian: dpdk)")
         ports = [name for name in CASE_PORTS[setup.case] if name != "mon"]
         self.sockets = {name: str(setup.directory / f"{name}.sock") for name in ports}
-        self.prefix = f"patchbay-bench-{os.getpid()}-testpmd"
+        self.prefix = f"patchbay-bench-{os.getpid()}-testpmd-{next(_numbers)}"
         self._log = setup.directory / "testpmd.log"
         self._lines: list[str] = []
         memory = ["--in-memory", "-m", "256"] if setup.huge else ["--no-huge", "--no-shconf", "-m", "256"]

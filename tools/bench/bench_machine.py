@@ -89,36 +89,47 @@ def _read(path: Path) -> int:
         return 0
 
 
+def _reserve(count: Path, before: int, needs_mib: list[int]) -> tuple[int, str]:
+    try:
+        for need_mib in needs_mib:
+            count.write_text(str(before + max(need_mib // 2 - _read(HUGE_2M / "free_hugepages"), 0)))
+            if _read(HUGE_2M / "free_hugepages") * 2 >= need_mib:
+                return need_mib, "2 MiB pages, reserved for the run"
+            # Given back before it is tried with less, and before it is done without.
+            count.write_text(str(before))
+    except OSError as error:
+        return 0, f"none free and none can be reserved: {error}"
+    return 0, f"the kernel has no {needs_mib[-1]} MiB of them"
+
+
 @contextlib.contextmanager
-def huge_pages(mode: str, need_mib: int) -> Iterator[tuple[bool, str]]:
-    """Gives (True, how) with `need_mib` of 2 MiB pages free, or (False, why not); restores the number at the end."""
+def huge_pages(mode: str, needs_mib: list[int]) -> Iterator[tuple[int, str]]:
+    """Gives how many MiB of 2 MiB pages are free now, the first of `needs_mib` that can be had, and how; or 0 and why not.
+    Restores the number of pages at the end."""
     if mode == "off":
-        yield False, "switched off"
+        yield 0, "switched off"
+        return
+    if _read(HUGE_2M / "free_hugepages") * 2 >= needs_mib[0]:
+        yield needs_mib[0], "2 MiB pages that were free"
         return
     count = HUGE_2M / "nr_hugepages"
     before = _read(count)
-    missing = need_mib // 2 - _read(HUGE_2M / "free_hugepages")
-    if missing <= 0:
-        yield True, "2 MiB pages that were free"
-        return
+    got, why = _reserve(count, before, needs_mib)
+    if mode == "on" and got == 0:
+        raise SystemExit(f"bench: no huge pages: {why}")
     try:
-        count.write_text(str(before + missing))
-    except OSError as error:
-        if mode == "on":
-            raise SystemExit(f"bench: huge pages can't be reserved: {error}")
-        yield False, f"none free and none can be reserved: {error}"
-        return
-    try:
-        if _read(HUGE_2M / "free_hugepages") * 2 >= need_mib:
-            yield True, "2 MiB pages, reserved for the run"
-        elif mode == "on":
-            raise SystemExit(f"bench: memory is too fragmented for {need_mib} MiB of huge pages")
-        else:
-            # Kept low while running without: they would only take memory away.
-            count.write_text(str(before))
-            yield False, f"the kernel has no {need_mib} MiB of them"
+        yield got, why
     finally:
-        count.write_text(str(before))
+        if got > 0:
+            count.write_text(str(before))
+
+
+def free_mib() -> int:
+    """What programs may take without others being paged out."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) >> 10
+    return 0
 
 
 def describe(huge: bool, huge_why: str, dut_core: int, generator_core: int) -> dict:

@@ -28,6 +28,7 @@ enum {
     OPT_WARMUP,
     OPT_SECONDS,
     OPT_WINDOWS,
+    OPT_ON_REQUEST,
     OPT_COUNT,
     OPT_DURATION,
     OPT_RATE,
@@ -55,6 +56,7 @@ static const struct option options[] = {
     {"warmup", required_argument, NULL, OPT_WARMUP},
     {"seconds", required_argument, NULL, OPT_SECONDS},
     {"windows", required_argument, NULL, OPT_WINDOWS},
+    {"on-request", no_argument, NULL, OPT_ON_REQUEST},
     {"count", required_argument, NULL, OPT_COUNT},
     {"duration", required_argument, NULL, OPT_DURATION},
     {"rate", required_argument, NULL, OPT_RATE},
@@ -401,6 +403,9 @@ static int parse_option(struct config *config, int option, char *text)
         r = parse_number("--windows", text, 1, TRAFFIC_WINDOWS_MAX, &number);
         config->windows = (unsigned)number;
         return r;
+    case OPT_ON_REQUEST:
+        config->on_request = true;
+        return 0;
     case OPT_COUNT:
         r = parse_number("--count", text, 1, (long long)TRAFFIC_COUNT_MAX, &number);
         config->count = (uint64_t)number;

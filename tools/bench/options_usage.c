@@ -27,6 +27,7 @@ const char options_usage[] =
     "  --pool N                     buffers of each port and direction, used in turn (default 2048): what the device\n"
     "                               copies from and to has this working set\n"
     "  --warmup SECONDS (1)  --seconds SECONDS of a window (1)  --windows N (1)\n"
+    "  --on-request                 a window, warm-up first, for each line on stdin; idle in between\n"
     "check: numbered frames, nothing dropped on the sending side, prints one JSON object at the end\n"
     "  --count N                    frames a stream (default 1000000; with --duration its upper bound)\n"
     "  --duration SECONDS           send for so long, or until SIGINT or SIGTERM\n"

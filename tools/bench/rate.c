@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Rate mode: transmit as fast as the device takes it, count what arrives, in windows that the worker itself closes by
-// the time stamp counter, so that the main thread's scheduling has no part in the figures.
+// the time stamp counter, so that the main thread's scheduling has no part in the figures. On request (--on-request) a
+// window begins with each line on stdin, and between windows the worker leaves the CPU and the rings alone: so several
+// generators and devices can take turns while all of them are up.
 //
 // The generator must not be the bottleneck, so vhost-user sockets have a driver of our own, ring.c. What is here serves
 // DPDK's drivers. Untouched, a frame costs no more than the driver: the pool's mbufs are prepared once and taken from
@@ -11,8 +13,10 @@
 // around it. Through the cache alone the same few hundred buffers would be used again and again, and stay in the level
 // 2 cache of the device under test, as no guest's would.
 #include <err.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -25,7 +29,7 @@
 #include "ring.h"
 #include "traffic.h"
 
-enum { POLL_US = 5000 };
+enum { POLL_MS = 5, REQUEST_US = 500 };
 
 struct rate_tx {
     struct port *port;
@@ -47,7 +51,9 @@ struct rate {
     unsigned tx_count, rx_count;
     struct rate_tx tx[TRAFFIC_PORTS_MAX];
     struct port *rx[TRAFFIC_PORTS_MAX];
-    unsigned windows_done; // written by the worker with release
+    unsigned windows_done;   // written by the worker with release
+    unsigned windows_wanted; // on request: how many may begin; written by the main thread with release
+    bool last_wanted;        // on request: stdin has ended; likewise
     struct snapshot *snapshots;
     uint64_t idle;
     uint64_t sum; // touch: what was read, so that the reads aren't optimized away
@@ -186,7 +192,9 @@ static void snapshot_take(const struct rate *rate, struct snapshot *snapshot, ui
     }
 }
 
-static __rte_always_inline int loop(struct rate *rate, bool touch)
+// A warm-up and then `count` windows, one after the other, into count + 1 snapshots.
+static __rte_always_inline void measure(struct rate *rate, unsigned first, unsigned count, struct snapshot *snapshots,
+                                        bool touch)
 {
     const struct config *config = rate->t->config;
     uint64_t hz = rte_get_tsc_hz();
@@ -209,23 +217,53 @@ static __rte_always_inline int loop(struct rate *rate, bool touch)
         if (now < next)
             continue;
         // The first snapshot ends the warm-up and begins the first window.
-        snapshot_take(rate, &rate->snapshots[taken], now);
-        __atomic_store_n(&rate->windows_done, taken, __ATOMIC_RELEASE);
-        if (taken++ == config->windows)
+        snapshot_take(rate, &snapshots[taken], now);
+        __atomic_store_n(&rate->windows_done, first + taken, __ATOMIC_RELEASE);
+        if (taken++ == count)
             break;
         next = now + (uint64_t)(config->window_s * (double)hz);
     }
-    for (unsigned i = 0; i < rate->tx_count; i++)
-        rte_pktmbuf_free_bulk(rate->tx[i].pending + rate->tx[i].pending_at, rate->tx[i].pending_count);
-    __atomic_store_n(&rate->t->done, true, __ATOMIC_RELEASE);
-    return 0;
+}
+
+// Waits for the request of a window. Returns whether there is one.
+static bool wait_wanted(const struct rate *rate, unsigned window)
+{
+    while (traffic_stop == 0) {
+        bool last = __atomic_load_n(&rate->last_wanted, __ATOMIC_ACQUIRE);
+
+        if (__atomic_load_n(&rate->windows_wanted, __ATOMIC_ACQUIRE) > window)
+            return true;
+        if (last)
+            return false;
+        usleep(REQUEST_US);
+    }
+    return false;
+}
+
+static __rte_always_inline void run(struct rate *rate, bool touch)
+{
+    const struct config *config = rate->t->config;
+
+    if (!config->on_request) {
+        measure(rate, 0, config->windows, rate->snapshots, touch);
+        return;
+    }
+    for (unsigned window = 0; window < config->windows && wait_wanted(rate, window); window++)
+        measure(rate, window, 1, &rate->snapshots[2 * window], touch);
 }
 
 static int worker(void *arg)
 {
     struct rate *rate = arg;
 
-    return rate->t->config->touch ? loop(rate, true) : loop(rate, false);
+    if (rate->t->config->touch)
+        run(rate, true);
+    else
+        run(rate, false);
+    for (unsigned i = 0; i < rate->tx_count; i++)
+        rte_pktmbuf_free_bulk(rate->tx[i].pending + rate->tx[i].pending_at, rate->tx[i].pending_count);
+    __atomic_store_n(&rate->t->done, true, __ATOMIC_RELEASE);
+    return 0;
 }
 
 static double round_to(double value, double unit)
@@ -235,7 +273,7 @@ static double round_to(double value, double unit)
 
 static void window_print(const struct rate *rate, unsigned window)
 {
-    const struct snapshot *from = &rate->snapshots[window], *to = &rate->snapshots[window + 1];
+    const struct snapshot *from = &rate->snapshots[rate->t->config->on_request ? 2 * window : window], *to = from + 1;
     double seconds = (double)(to->tsc - from->tsc) / (double)rte_get_tsc_hz(), rx_mpps = 0, tx_mpps = 0;
     json_t *ports = json_array(), *root;
 
@@ -292,8 +330,29 @@ static int rate_setup(struct rate *rate, struct traffic *t)
         if ((rx_mask & 1u << i) != 0)
             rate->rx[rate->rx_count++] = &t->ports[i];
     }
-    rate->snapshots = calloc(config->windows + 1, sizeof(*rate->snapshots));
+    rate->snapshots = calloc(config->on_request ? 2 * config->windows : config->windows + 1, sizeof(*rate->snapshots));
     return rate->snapshots == NULL ? -1 : 0;
+}
+
+// Sleeps a little; on request each line on stdin is one window more that may begin.
+static void await(struct rate *rate)
+{
+    bool asks = rate->t->config->on_request && !rate->last_wanted;
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    unsigned lines = 0;
+    char text[256];
+    ssize_t got;
+
+    if (poll(&in, asks ? 1 : 0, POLL_MS) <= 0)
+        return;
+    got = read(STDIN_FILENO, text, sizeof(text));
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    for (ssize_t i = 0; i < got; i++)
+        lines += text[i] == '\n';
+    __atomic_store_n(&rate->windows_wanted, rate->windows_wanted + lines, __ATOMIC_RELEASE);
+    if (got <= 0)
+        __atomic_store_n(&rate->last_wanted, true, __ATOMIC_RELEASE);
 }
 
 int rate_run(struct traffic *t)
@@ -310,14 +369,15 @@ int rate_run(struct traffic *t)
         goto out;
     }
     do {
-        usleep(POLL_US);
+        await(rate);
         ended = __atomic_load_n(&t->done, __ATOMIC_ACQUIRE);
         done = __atomic_load_n(&rate->windows_done, __ATOMIC_ACQUIRE);
         while (printed < done)
             window_print(rate, printed++);
     } while (!ended);
     rte_eal_wait_lcore(t->lcore);
-    code = printed == t->config->windows ? EXIT_DONE : EXIT_CHECK;
+    // On request it is whoever asks that says how many there are.
+    code = printed == (t->config->on_request ? rate->windows_wanted : t->config->windows) ? EXIT_DONE : EXIT_CHECK;
 
 out:
     if (rate != NULL)

@@ -84,6 +84,7 @@ struct config {
     double warmup_s;
     double window_s;
     unsigned windows;
+    bool on_request; // a window, with a warm-up of its own, for each line on stdin; nothing is done in between
 
     // check
     uint64_t count;    // frames a stream; with a duration its upper bound
