@@ -24,7 +24,7 @@ static size_t character_len(const unsigned char *text)
 
 // Messages quote what clients sent, also bytes of a path or header that aren't UTF-8, and are cut anywhere; but they
 // go into JSON and on terminals. What can't be there becomes a question mark.
-static void make_printable(char *text)
+void error_make_printable(char *text)
 {
     unsigned char *out = (unsigned char *)text;
     for (const unsigned char *in = out; *in != '\0';) {
@@ -53,8 +53,8 @@ int error_set(struct error *error, enum patchbay_error code, const char *field, 
     va_start(args, format);
     vsnprintf(error->message, sizeof(error->message), format, args);
     va_end(args);
-    make_printable(error->field);
-    make_printable(error->message);
+    error_make_printable(error->field);
+    error_make_printable(error->message);
     return -EINVAL;
 }
 
@@ -91,7 +91,7 @@ void error_prefix(struct error *error, const char *format, ...)
         return;
     snprintf(field + len, sizeof(field) - (size_t)len, "%s", error->field);
     memcpy(error->field, field, sizeof(field));
-    make_printable(error->field);
+    error_make_printable(error->field);
 }
 
 void error_strip(struct error *error, const char *prefix)

@@ -49,6 +49,10 @@ struct error {
 int error_set(struct error *error, enum patchbay_error code, const char *field, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+// Makes text what can stand in JSON and on a terminal, in place: what is broken or isn't printable becomes a question
+// mark.
+void error_make_printable(char *text);
+
 // No error.
 void error_clear(struct error *error);
 

@@ -4,6 +4,7 @@
 #include "control.h"
 #include "devices.h"
 #include "log.h"
+#include "status.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -339,6 +340,9 @@ void plan_finish(struct plan_list *plans)
         watch_late(live);
         if (wire != NULL && live->drain == NULL)
             totals_prune(&live->totals, wire);
+        // Nothing in the model has changed with the end of a drain: nobody else would look.
+        if (wire != NULL && plan->ends_drain)
+            status_refresh_wire(wire);
     }
     free(plans->items);
     *plans = (struct plan_list){0};

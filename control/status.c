@@ -4,6 +4,7 @@
 #include "compile.h"
 #include "control.h"
 #include "devices.h"
+#include "error.h"
 #include "event_state.h"
 #include "live.h"
 #include "loop.h"
@@ -127,10 +128,12 @@ void status_forget(const struct object *old, const struct object *new)
 
 // ---- states ----
 
+// Reasons name files and devices, may have been cut inside of a character, and go into JSON.
 static void set(struct status *status, enum status_state state, const char *reason)
 {
     status->state = state;
     strlcpy(status->reason, reason, sizeof(status->reason));
+    error_make_printable(status->reason);
 }
 
 // Names are long and a reason is cut where it has no more room.
@@ -143,6 +146,7 @@ __attribute__((format(printf, 3, 4))) static void set_down(struct status *status
     va_start(args, format);
     vsnprintf(status->reason, sizeof(status->reason), format, args);
     va_end(args);
+    error_make_printable(status->reason);
 }
 
 void status_of_vif(const struct vif *vif, struct status *status)

@@ -179,6 +179,41 @@ class Events(DaemonTest):
         event = stream.until(lambda e: e["type"] == "vif_link")[-1]
         self.assertEqual(event["reason"], '"quoted\\" and \u00e9\u20ac')
 
+    def test_a_drain_is_told(self) -> None:
+        """Its beginning and its end."""
+        d = self.d
+        d.plug("a", "b", "i", "o")
+        self.check(d.put(f"{NET}/wires/w", {"a": "a", "b": "b", "tees": [
+            {"name": "fw", "port": "i", "out_port": "o", "mode": "bump"}]}), 201)
+        stream = self.stream()
+        self.check(d.delete(f"{NET}/wires/w/tees/fw?quiet_ms=300&drain_ms=300"), 200)
+        seen = [e for e in stream.until(lambda e: e["type"] == "wire_state" and e["state"] == "up") if e["type"] != "config"]
+        self.assertEqual([(e["type"], e["state"]) for e in seen], [("wire_state", "draining"), ("wire_state", "up")])
+
+    def test_a_reason_that_is_cut(self) -> None:
+        """Wherever it is cut, it is text: names as long as they may be, and letters of several bytes."""
+        d = self.d
+        names = [letter * 63 for letter in "abio"]
+        d.plug(*names)
+        a, b, arm, out = names
+        self.check(d.put(f"{NET}/wires/w", {"a": a, "b": b, "tees": [
+            {"name": "t" * 63, "port": arm, "out_port": out, "mode": "bump"}]}), 201)
+        stream = self.stream()
+        for length in range(4):
+            reason = "x" * length + "\u20ac" * 80
+            d.fake(f"link {arm} down {reason}")
+            seen = stream.until(lambda e: e["type"] == "wire_state" and e["state"] == "down")
+            self.assertTrue(all(e["reason"] for e in seen))
+            d.fake(f"link {a} down {reason}")
+            stream.until(lambda e: e["type"] == "wire_state" and e["state"] == "down")
+            for path in (f"/v1/vifs/{arm}", f"{NET}/ports/{arm}", f"{NET}/wires/w", f"{NET}/wires/w/tees/{'t' * 63}"):
+                told = self.check(d.get(path), 200).json["status"]["reason"]
+                self.assertIn("\u20ac", told)
+                self.assertLessEqual(len(told.encode()), 255)
+            d.fake(f"link {arm} up")
+            d.fake(f"link {a} up")
+            stream.until(lambda e: e["type"] == "wire_state" and e["state"] == "up")
+
     def test_a_flapping_guest_is_not_told_of_each_time(self) -> None:
         d = self.d
         d.plug("a", "b")
