@@ -212,6 +212,19 @@ static void keep_version(struct command *command)
         command->is_tee ? request_encode_tee(&wire->tees[wire_find_tee(wire, command->tee)]) : request_encode(object);
 }
 
+// Its arms were up when it was asked for. If they aren't any more it goes on waiting: the next news of them asks again.
+static int promote(const struct command *command, struct model_change *change, struct error *error)
+{
+    const struct wire *wire = find_wire(command, error);
+    int position = wire != NULL ? check_find_tee(wire, command->tee, error) : -1;
+
+    if (position < 0)
+        return -EINVAL;
+    if (!status_arms_up(&wire->tees[position]))
+        return error_set(error, PATCHBAY_ERROR_BUMP_DOWN, NULL, "An arm of T \"%s\" went down again.", command->tee);
+    return change_promote(change, command->network, command->name, command->tee, error);
+}
+
 int command_step(struct command *command, struct model_change *change, struct error *error)
 {
     int result;
@@ -220,7 +233,7 @@ int command_step(struct command *command, struct model_change *change, struct er
     if (command->batch != NULL)
         return batch_step(command, change, error);
     if (command->verb == COMMAND_PROMOTE)
-        return change_promote(change, command->network, command->name, command->tee, error);
+        return promote(command, change, error);
     if (command->verb == COMMAND_DELETE)
         return command->is_tee ? delete_tee(command, change, error) : delete_object(command, change, error);
     result = command->is_tee ? put_tee(command, change, error) : put_object(command, change, error);
