@@ -107,6 +107,26 @@ int command_check_worker(const struct object *object, struct error *error)
                      worker_count());
 }
 
+// The version that the command asks for. NULL with the error.
+static struct object *make_version(const struct command *command, const struct object *old, struct error *error)
+{
+    struct object *next;
+    json_t *body;
+
+    if (command->verb != COMMAND_PATCH)
+        return request_decode(command->kind, command->network, command->name, command->body, error);
+    if (command->conf == NULL)
+        return request_patch(old, command->body, error);
+    body = conf_patch(command->conf, old, command->body);
+    if (body == NULL) {
+        error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
+        return NULL;
+    }
+    next = request_patch(old, body, error);
+    json_decref(body);
+    return next;
+}
+
 static int put_object(struct command *command, struct model_change *change, struct error *error)
 {
     struct change_options options = make_options(command);
@@ -117,9 +137,7 @@ static int put_object(struct command *command, struct model_change *change, stru
         return -EINVAL;
     if (command->verb == COMMAND_PATCH && old == NULL)
         return check_find(control.model, command->kind, command->network, command->name, error) == NULL ? -EINVAL : 0;
-    next = command->verb == COMMAND_PATCH
-               ? request_patch(old, command->body, error)
-               : request_decode(command->kind, command->network, command->name, command->body, error);
+    next = make_version(command, old, error);
     if (next == NULL)
         return -EINVAL;
     if (command_place_target(next, error) != 0 || command_check_worker(next, error) != 0) {

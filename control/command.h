@@ -37,7 +37,7 @@ struct command {
     char network[LIMIT_NAME_LEN + 1]; // "" for networks and vifs
     char name[LIMIT_NAME_LEN + 1];
     char tee[LIMIT_NAME_LEN + 1];
-    json_t *body;                         // PUT, PATCH
+    json_t *body;                         // PUT, PATCH; of a key: the value that it is to have
     const struct conf_row *conf;          // it writes this key, and is answered with it; else NULL
     const char *if_match, *if_none_match; // the exchange's, or the operation's; NULL: not given
     bool quiet;                           // an operation of a transaction: its answer shows no object

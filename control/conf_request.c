@@ -139,27 +139,27 @@ static json_t *read_value(struct exchange *exchange, const char *key, struct err
     return value;
 }
 
-// The row of a key that may be written, with its value (a new reference); NULL with the error.
-static const struct conf_row *find_writable(const struct conf_subject *subject, const char *key, json_t **value,
-                                            struct error *error)
+// The row of a key that may be written; NULL with the error.
+static const struct conf_row *find_writable(const struct conf_subject *subject, const char *key, struct error *error)
 {
-    const struct conf_row *row = conf_find(subject, key, value, error);
+    const struct conf_row *row = conf_find(subject, key, NULL, error);
 
     if (row == NULL || conf_is_writable(subject, row))
         return row;
-    json_decref(*value);
     error_set(error, PATCHBAY_ERROR_CAP_READ_ONLY, "key", "The key %s of %s is only read.", row->key,
               conf_noun(subject));
     return NULL;
 }
 
-// The PATCH that sets a key. What it has already, perhaps by default, isn't changed by saying so. Takes both values; a
-// new reference or NULL.
-static json_t *make_body(const struct conf_row *row, json_t *value, json_t *has)
+json_t *conf_patch(const struct conf_row *row, const struct object *object, json_t *value)
 {
-    json_t *body = json_equal(value, has) ? json_object() : json_pack("{sO}", row->field, value);
+    char reason[CONF_REASON_SIZE];
+    struct conf_subject subject;
+    json_t *has, *body;
 
-    json_decref(value);
+    conf_subject_fill(&subject, row->entity, object);
+    has = row->get(&subject, row, reason);
+    body = has != NULL && json_equal(value, has) ? json_object() : json_pack("{sO}", row->field, value);
     json_decref(has);
     return body;
 }
@@ -171,14 +171,15 @@ static void refuse(struct exchange *exchange, const struct error *error)
     exchange_fail(exchange, error);
 }
 
+// Takes the value.
 static void submit(struct exchange *exchange, const struct conf_subject *subject, const struct conf_row *row,
-                   json_t *body, const struct parameters *parameters)
+                   json_t *value, const struct parameters *parameters)
 {
-    struct command *command = body != NULL ? command_create(exchange, COMMAND_PATCH, body) : NULL;
+    struct command *command = command_create(exchange, COMMAND_PATCH, value);
     struct error error;
 
     if (command == NULL) {
-        json_decref(body);
+        json_decref(value);
         error_set(&error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
         exchange_fail(exchange, &error);
         return;
@@ -198,13 +199,13 @@ void conf_write_key(struct exchange *exchange, const struct target *target, cons
     struct conf_subject subject;
     const struct conf_row *row;
     struct error error;
-    json_t *value, *has;
+    json_t *value;
 
     if (look_up(target, &subject, &error) != 0) {
         refuse(exchange, &error);
         return;
     }
-    row = find_writable(&subject, target->key, &has, &error);
+    row = find_writable(&subject, target->key, &error);
     if (row == NULL) {
         if (error.code == PATCHBAY_ERROR_CAP_READ_ONLY)
             strlcpy(exchange->allow, "GET, HEAD", sizeof(exchange->allow));
@@ -212,30 +213,23 @@ void conf_write_key(struct exchange *exchange, const struct target *target, cons
         return;
     }
     value = read_value(exchange, target->key, &error);
-    if (value == NULL) {
-        json_decref(has);
+    if (value == NULL)
         refuse(exchange, &error);
-    } else {
-        submit(exchange, &subject, row, make_body(row, value, has), parameters);
-    }
+    else
+        submit(exchange, &subject, row, value, parameters);
 }
 
 int conf_make_patch(const struct target *target, const json_t *body, struct command *command, struct error *error)
 {
     struct conf_subject subject;
     const struct conf_row *row;
-    json_t *has;
 
     if (look_up(target, &subject, error) != 0)
         return -EINVAL;
-    row = find_writable(&subject, target->key, &has, error);
-    if (row == NULL)
+    row = find_writable(&subject, target->key, error);
+    if (row == NULL || (body != NULL && check_members(body, target->key, error) != 0))
         return -EINVAL;
-    if (body != NULL && check_members(body, target->key, error) != 0) {
-        json_decref(has);
-        return -EINVAL;
-    }
-    command->body = make_body(row, body != NULL ? json_incref(json_object_get(body, "value")) : json_null(), has);
+    command->body = conf_patch(row, subject.object, body != NULL ? json_object_get(body, "value") : json_null());
     if (command->body == NULL)
         return error_set(error, PATCHBAY_ERROR_INTERNAL, NULL, "Memory is out.");
     command->verb = COMMAND_PATCH;

@@ -19,6 +19,11 @@ route_handler conf_write_key;
 // -EINVAL with the error.
 int conf_make_patch(const struct target *target, const json_t *body, struct command *command, struct error *error);
 
+// The PATCH by which the object gets the value that its key is to have: nothing where it has that already, perhaps by
+// default. For a command's step: what the object has may be another by then than when the request came. A new
+// reference, NULL without memory.
+json_t *conf_patch(const struct conf_row *row, const struct object *object, json_t *value);
+
 // The key as the command's change has left it. Takes shown, the version that the change made. New reference.
 json_t *conf_answer(const struct command *command, json_t *shown);
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Capabilities: every key of every kind of entity; `test_conf.py --update` writes docs/conf.md's tables anew."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -10,6 +11,7 @@ import unittest
 from typing import Any
 
 from harness import BINARY, DaemonTest, main, wait_for
+from test_server import unread
 
 NET = "/v1/networks/default"
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "conf.md"
@@ -156,6 +158,27 @@ class Conf(DaemonTest):
         self.check(d.put(f"{NET}/ports/c/vif/conf/owner", {"value": "vm-1"}), 200)
         d.restart()
         self.assertEqual(d.get("/v1/vifs/c/conf/owner").json["value"], "vm-1")
+
+    def test_the_last_word_counts(self) -> None:
+        """Of two that wait for their turn together, also if the later one asks for what there was when it came."""
+        d = self.d
+        d.plug("a", "b")
+        wire = f"{NET}/wires/w"
+        self.check(d.put(wire, {"a": "a", "b": "b"}), 201)
+        self.check(d.put(f"{NET}/wires/v", {}), 201)
+        d.fake("publish-wait 1000000")
+        clients = [d.connect() for _ in range(3)]
+        generation = d.generation()
+        clients[0].request("PUT", f"{NET}/wires/v/conf/stall_ms", '{"value": 7}')
+        wait_for(lambda: d.generation() > generation, "its table is on its way")
+        for client, value in ((clients[1], 7), (clients[2], 100)):
+            client.request("PUT", f"{wire}/conf/stall_ms", json.dumps({"value": value}))
+            wait_for(lambda c=client: unread(c.sock) == 0, "the daemon has read it")
+        self.assertEqual([json.loads(client.getresponse().read())["value"] for client in clients], [7, 7, 100])
+        d.fake("publish-wait 0")
+        self.assertEqual(d.get(wire).json["stall_ms"], 100)
+        for client in clients:
+            client.close()
 
     def test_reasons(self) -> None:
         d = self.d
