@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 json_t request_absent;
 
@@ -87,6 +88,11 @@ int request_decode_enum(const struct decoding *decoding, const struct field *fie
             return 0;
         }
     }
+    for (size_t i = 0; i < parameter->count; i++)
+        if (strcasecmp(json_string_value(value), parameter->names[i]) == 0)
+            return error_set(error, PATCHBAY_ERROR_BAD_VALUE, field->name,
+                             "%s must be %s, not \"%.80s\"; write \"%s\", in small letters", field->name, choices,
+                             json_string_value(value), parameter->names[i]);
     return error_set(error, PATCHBAY_ERROR_BAD_VALUE, field->name, "%s must be %s, not \"%.80s\"", field->name, choices,
                      json_string_value(value));
 }

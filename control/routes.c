@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define NET  "/v1/networks/{net}"
 #define PORT NET "/ports/{port}"
@@ -303,6 +304,7 @@ void routes_handle(struct exchange *exchange)
 int routes_find_change(const char *method, const char *path, struct target *target, unsigned *parameters,
                        struct error *error)
 {
+    static const char *const verbs[] = {"PUT", "PATCH", "DELETE"};
     struct parts parts;
     bool path_known = false;
     bool whole = split(path, &parts);
@@ -317,6 +319,10 @@ int routes_find_change(const char *method, const char *path, struct target *targ
     if (route == NULL && !path_known)
         return error_set(error, PATCHBAY_ERROR_NO_SUCH_PATH, "path", "There is no path %.100s. The nearest is %s.",
                          path, find_nearest(&parts));
+    for (size_t i = 0; route == NULL && i < sizeof(verbs) / sizeof(verbs[0]); i++)
+        if (strcasecmp(method, verbs[i]) == 0 && strcmp(method, verbs[i]) != 0)
+            return error_set(error, PATCHBAY_ERROR_METHOD, "method",
+                             "Methods are written in capitals: \"%s\", not \"%s\".", verbs[i], method);
     if (route == NULL || (route->handler != write_object && route->handler != conf_write_key))
         return error_set(
             error, PATCHBAY_ERROR_METHOD, "method",

@@ -101,11 +101,13 @@ static int check_known(const json_t *operation, struct error *error)
             names_nearest_offer(&nearest, known[i]);
         }
         if (!found)
-            return error_set(error, PATCHBAY_ERROR_UNKNOWN_FIELD, key,
-                             "an operation has no field \"%.80s\"; %s%s%sit has method, path, body, if_match and "
-                             "if_none_match",
-                             key, nearest.best != NULL ? "did you mean \"" : "",
-                             nearest.best != NULL ? nearest.best : "", nearest.best != NULL ? "\"? " : "");
+            return error_set(
+                error, PATCHBAY_ERROR_UNKNOWN_FIELD, key,
+                "an operation has no field \"%.80s\"; %s%s%sit has method, path, body, if_match and "
+                "if_none_match, e.g. {\"method\": \"PUT\", \"path\": \"/v1/vifs/vm1\", \"body\": {\"kind\": "
+                "\"none\"}}",
+                key, nearest.best != NULL ? "did you mean \"" : "", nearest.best != NULL ? nearest.best : "",
+                nearest.best != NULL ? "\"? " : "");
     }
     return 0;
 }
@@ -170,8 +172,9 @@ static int read_operation(struct command *command, const json_t *operation, cons
     if (error->code != PATCHBAY_OK)
         return -EINVAL;
     if (method == NULL || path == NULL)
-        return error_set(error, PATCHBAY_ERROR_BAD_VALUE, method == NULL ? "method" : "path",
-                         "an operation needs method (PUT, PATCH or DELETE) and path");
+        return error_set(
+            error, PATCHBAY_ERROR_BAD_VALUE, method == NULL ? "method" : "path",
+            "an operation needs a method (\"PUT\", \"PATCH\" or \"DELETE\") and a path (\"/v1/vifs/vm1\")");
     if (read_path(command, method, path, whole, &target, says_how, error) != 0)
         return -EINVAL;
     command->verb = strcmp(method, "DELETE") == 0 ? COMMAND_DELETE

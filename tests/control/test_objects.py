@@ -198,6 +198,10 @@ class Manners(DaemonTest):
         self.check(d.get("/v1/networks/nope/ports"), 404, "NotFound")
         self.assertEqual([n["name"] for n in d.get("/v1/networks").json["items"]], ["default"])
 
+    def test_words_in_capitals(self) -> None:
+        refused = self.check(self.d.put("/v1/vifs/a", {"kind": "None"}), 400, "BadValue")
+        self.assertIn('write "none", in small letters', refused.json["error"]["message"])
+
     def test_conflicts(self) -> None:
         d = self.d
         d.plug("a", "b", "c")

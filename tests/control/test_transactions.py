@@ -172,6 +172,16 @@ class Transactions(Base):
         self.check(self.d.ask("POST", "/v1/transactions", b'{"operations":[{"method":"\xff\xfe"}]}'), 400, "Malformed")
         self.check(self.d.get("/v1/transactions"), 405, "MethodNotAllowed")
 
+    def test_says_what_to_write(self):
+        for operation, words in ((op("put", "/v1/vifs/a", {"kind": "none"}), 'written in capitals: "PUT", not "put"'),
+                                 (op("Delete", "/v1/vifs/a"), '"DELETE", not "Delete"'),
+                                 ({"op": "create", "kind": "vif"}, 'e.g. {"method": "PUT"'),
+                                 ({"body": {}}, 'needs a method ("PUT", "PATCH" or "DELETE")'),
+                                 (op("PUT", "/v1/vifs/a", {"kind": "NONE"}), 'write "none", in small letters')):
+            answer = self.send([operation])
+            self.assertIn(words, answer.json["error"]["message"])
+            self.assertEqual(answer.json["error"]["index"], 0)
+
     def test_names_change_hands(self):
         """A wire deleted and made again in one breath is another one: uid, counters."""
         d = self.d
