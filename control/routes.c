@@ -122,7 +122,8 @@ static void normalize_conf(struct parts *parts)
 {
     size_t last = parts->count - 1;
 
-    if (last > 0 && parts->text[last][0] == '\0' && strcmp(parts->text[last - 1], "conf") == 0)
+    if (last > 1 && parts->text[last][0] == '\0' &&
+        (strcmp(parts->text[last - 1], "conf") == 0 || strcmp(parts->text[last - 2], "conf") == 0))
         last = --parts->count - 1;
     for (size_t at = last > 0 ? last - 1 : 0; at <= last; at++)
         if (at > 0 && strcmp(parts->text[at], "conf") == 0 && strcmp(parts->text[at - 1], "VIF") == 0)

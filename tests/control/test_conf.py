@@ -83,6 +83,7 @@ class Conf(DaemonTest):
             keys = self.check(d.get(f"{path}/conf"), 200).json["keys"]
             self.assertEqual(keys, sorted(set(keys)), path)
             self.assertEqual(self.check(d.get(f"{path}/conf/"), 200).json["keys"], keys)
+            self.assertEqual(self.check(d.get(f"{path}/conf/{keys[0]}/"), 200).json["key"], keys[0])
             self.assertLessEqual(set(keys), set(tables[section]), path)
             for key in every:
                 answer = d.get(f"{path}/conf/{key}")

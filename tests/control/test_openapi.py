@@ -118,7 +118,7 @@ class Description:
 
 def described(path: str) -> str:
     """Paths of conf may end in a slash and have a VIF; they mean the described ones."""
-    return re.sub("/VIF/conf", "/vif/conf", re.sub("/conf/$", "/conf", path))
+    return re.sub("/VIF/conf", "/vif/conf", re.sub("(/conf(?:/[^/]+)?)/$", r"\1", path))
 
 
 class OpenApi(unittest.TestCase):
