@@ -34,7 +34,10 @@ int check_refuse_missing(const struct model *model, enum patchbay_error code, co
                          const char *network, const char *name, struct error *error);
 
 // If-Match and If-None-Match as they came, or NULL. object is what is there now, or NULL. Codes: Stale, Exists,
-// Malformed. A list of tags ("17", "18") and `*` are taken; weak tags never match.
+// Malformed. A list of tags ("17", "18") and `*` are taken; a weak tag never is the one that If-Match names, and is the
+// one that If-None-Match does.
 int check_match(const struct object *object, const char *if_match, const char *if_none_match, struct error *error);
+// Of a read: does its If-None-Match (or NULL) name what is there, so that the reader has it already?
+int check_fresh(const struct object *object, const char *if_none_match, bool *fresh, struct error *error);
 
 #endif

@@ -86,8 +86,9 @@ int check_find_tee(const struct wire *wire, const char *name, struct error *erro
 
 // ---- preconditions ----
 
-// Does the list name the tag? Returns 1, 0, or -EINVAL for what is no list of entity tags (RFC 9110 section 8.8.3).
-static int match_tags(const char *list, const char *tag)
+// Does the list name the tag? Weak ones are taken for what they name, or never match. Returns 1, 0, or -EINVAL for what
+// is no list of entity tags (RFC 9110 section 8.8.3).
+static int match_tags(const char *list, const char *tag, bool take_weak)
 {
     int matched = 0;
     bool any = false;
@@ -105,7 +106,7 @@ static int match_tags(const char *list, const char *tag)
         if (end == NULL)
             return -EINVAL;
         size_t len = (size_t)(end - c - 1);
-        if (!weak && len == strlen(tag) && memcmp(c + 1, tag, len) == 0)
+        if ((take_weak || !weak) && len == strlen(tag) && memcmp(c + 1, tag, len) == 0)
             matched = 1;
         any = true;
         c = end + 1;
@@ -116,9 +117,10 @@ static int match_tags(const char *list, const char *tag)
     }
 }
 
-static int check_condition(const struct object *object, const char *value, const char *header, bool *matched,
+static int check_condition(const struct object *object, const char *value, bool is_none, bool *matched,
                            struct error *error)
 {
+    const char *header = is_none ? "If-None-Match" : "If-Match";
     if (strcmp(value, "*") == 0) {
         *matched = object != NULL;
         return 0;
@@ -126,7 +128,8 @@ static int check_condition(const struct object *object, const char *value, const
     char tag[24] = "";
     if (object != NULL)
         snprintf(tag, sizeof(tag), "%llu", (unsigned long long)object->generation);
-    int ret = match_tags(value, tag);
+    // Sections 13.1.1 and 13.1.2: strong comparison for the one, weak for the other.
+    int ret = match_tags(value, tag, is_none);
     if (ret < 0)
         return error_set(error, PATCHBAY_ERROR_MALFORMED, NULL, "%s takes * or entity tags such as \"17\", not %.80s",
                          header, value);
@@ -134,12 +137,19 @@ static int check_condition(const struct object *object, const char *value, const
     return 0;
 }
 
+int check_fresh(const struct object *object, const char *if_none_match, bool *fresh, struct error *error)
+{
+    error_clear(error);
+    *fresh = false;
+    return if_none_match != NULL ? check_condition(object, if_none_match, true, fresh, error) : 0;
+}
+
 int check_match(const struct object *object, const char *if_match, const char *if_none_match, struct error *error)
 {
     error_clear(error);
     bool matched;
     if (if_match != NULL) {
-        if (check_condition(object, if_match, "If-Match", &matched, error) != 0)
+        if (check_condition(object, if_match, false, &matched, error) != 0)
             return -EINVAL;
         if (!matched && object == NULL)
             return error_set(error, PATCHBAY_ERROR_STALE, NULL, "If-Match is %.80s and the object doesn't exist",
@@ -150,12 +160,16 @@ int check_match(const struct object *object, const char *if_match, const char *i
                              if_match, (unsigned long long)object->generation);
     }
     if (if_none_match != NULL) {
-        if (check_condition(object, if_none_match, "If-None-Match", &matched, error) != 0)
+        if (check_condition(object, if_none_match, true, &matched, error) != 0)
             return -EINVAL;
-        if (matched)
+        if (matched && strcmp(if_none_match, "*") == 0)
             return error_set(error, PATCHBAY_ERROR_EXISTS, NULL,
                              "%s \"%s\" exists already, and If-None-Match: * only creates",
                              object_kind_name(object->kind), object->name);
+        if (matched)
+            return error_set(error, PATCHBAY_ERROR_EXISTS, NULL,
+                             "%s \"%s\" is at \"%llu\", which If-None-Match excludes", object_kind_name(object->kind),
+                             object->name, (unsigned long long)object->generation);
     }
     return 0;
 }

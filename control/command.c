@@ -167,9 +167,10 @@ static int put_tee(struct command *command, struct model_change *change, struct 
     if (check_preconditions(command, position >= 0 ? &old->tees[position].object : NULL, error) != 0) {
         // A T is no object of its own to those conditions: they would call it a wire.
         if (error->code == PATCHBAY_ERROR_EXISTS)
-            error_set(error, PATCHBAY_ERROR_EXISTS, NULL,
-                      "wire \"%s\" has a T \"%s\" already, and If-None-Match: * only creates", command->name,
-                      command->tee);
+            error_set(error, PATCHBAY_ERROR_EXISTS, NULL, "wire \"%s\" has a T \"%s\" already, %s", command->name,
+                      command->tee,
+                      strcmp(command->if_none_match, "*") == 0 ? "and If-None-Match: * only creates"
+                                                               : "at the version that If-None-Match excludes");
         return -EINVAL;
     }
     if (command->verb == COMMAND_PATCH && position < 0 && check_find_tee(old, command->tee, error) < 0)

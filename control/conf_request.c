@@ -88,11 +88,16 @@ void conf_read_key(struct exchange *exchange, const struct target *target, const
     if (read_refuses_body(exchange) || !find_subject(exchange, target, &subject))
         return;
     row = conf_find(&subject, target->key, &value, &error);
-    if (row == NULL)
+    if (row == NULL) {
         exchange_fail(exchange, &error);
-    else
-        exchange_answer(exchange, 200, conf_render(row, value, conf_is_writable(&subject, row)),
-                        generation_of(&subject));
+        return;
+    }
+    // The tag is of the configuration: it says nothing of a key that tells how something is.
+    if (row->get == conf_get_field && read_settles(exchange, generation_of(&subject))) {
+        json_decref(value);
+        return;
+    }
+    exchange_answer(exchange, 200, conf_render(row, value, conf_is_writable(&subject, row)), generation_of(&subject));
 }
 
 // What GET has shown may come back, so that GET | jq | PUT works.
@@ -187,8 +192,8 @@ static void submit(struct exchange *exchange, const struct conf_subject *subject
     command->kind = subject->object->kind;
     command->conf = row;
     command->options = parameters->options;
-    command->if_match = exchange_header(exchange, "If-Match");
-    command->if_none_match = exchange_header(exchange, "If-None-Match");
+    command->if_match = exchange->if_match;
+    command->if_none_match = exchange->if_none_match;
     strlcpy(command->network, subject->object->network, sizeof(command->network));
     strlcpy(command->name, subject->object->name, sizeof(command->name));
     apply_submit(command);

@@ -126,7 +126,7 @@ void read_config(struct exchange *exchange, const struct target *target, const s
 
     (void)target;
     (void)parameters;
-    if (read_refuses_body(exchange))
+    if (read_refuses_body(exchange) || read_settles(exchange, model_generation(control.model)))
         return;
     snapshot = take_snapshot();
     if (snapshot == NULL) {

@@ -60,6 +60,8 @@ static void destroy_exchange(struct exchange *exchange)
     free(exchange->method);
     free(exchange->path);
     free(exchange->body);
+    free(exchange->if_match);
+    free(exchange->if_none_match);
     free(exchange->answer);
     free(exchange);
 }
@@ -142,6 +144,15 @@ static void stop_waiting(struct exchange *exchange)
     exchange->waits = false;
 }
 
+// False: there is no memory. A condition that was lost would let through what it is there to stop.
+static bool copy_header(const struct exchange *exchange, const char *name, char **copy)
+{
+    const char *value = exchange_header(exchange, name);
+
+    *copy = value != NULL ? strdup(value) : NULL;
+    return value == NULL || *copy != NULL;
+}
+
 enum MHD_Result exchange_receive(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
                                  const char *version, const char *data, size_t *data_size, void **context)
 {
@@ -162,6 +173,9 @@ enum MHD_Result exchange_receive(void *cls, struct MHD_Connection *connection, c
         return taken ? MHD_YES : MHD_NO;
     }
     if (!exchange->arrived) {
+        if (!copy_header(exchange, MHD_HTTP_HEADER_IF_MATCH, &exchange->if_match) ||
+            !copy_header(exchange, MHD_HTTP_HEADER_IF_NONE_MATCH, &exchange->if_none_match))
+            return MHD_NO;
         exchange->arrived = true;
         connection_wait(exchange->client, 0);
         if (exchange->too_large || exchange->crowded)

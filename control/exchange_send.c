@@ -82,8 +82,12 @@ enum MHD_Result exchange_send(struct exchange *exchange)
 
     if (response == NULL)
         return MHD_NO;
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
-                            exchange->type != NULL ? exchange->type : "application/json");
+    if (exchange->status != MHD_HTTP_NOT_MODIFIED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                                exchange->type != NULL ? exchange->type : "application/json");
+    // Tags are of the configuration. A library's cache that asked with them by itself would go on showing a status that
+    // is over.
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (exchange->etag[0] != '\0')
         MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, exchange->etag);
     if (exchange->allow[0] != '\0')

@@ -45,6 +45,15 @@ static const struct described {
 
 static const char *const nouns[OBJECT_KIND_COUNT] = {"Network", "Vif", "Port", "Wire"};
 
+// Reads whose answer has a tag, which a condition can name.
+static bool is_conditional(const struct route *route)
+{
+    return route->handler == read_object || route->handler == read_tee || route->handler == read_tees ||
+           route->handler == read_config ||
+           // Of the host and of networks all keys are only read.
+           (route->handler == conf_read_key && route->kind != OBJECT_NETWORK);
+}
+
 static bool is_tee(const struct route *route)
 {
     return strstr(route->path, "{tee}") != NULL;
@@ -131,7 +140,9 @@ static bool may_fail_with(const struct route *route, int status)
 {
     if (status == 428)
         return route->handler == write_config;
-    return !route->read_only || (status != 405 && status != 409 && status != 412 && status != 507);
+    if (status == 412)
+        return !route->read_only || is_conditional(route);
+    return !route->read_only || (status != 405 && status != 409 && status != 507);
 }
 
 static void add_errors(json_t *responses, const struct route *route)
@@ -182,6 +193,11 @@ static json_t *describe_parameters(const struct route *route)
         if (strcmp(route->method, "PUT") == 0 && route->handler != write_config)
             json_array_append_new(list, describe_header("If-None-Match", "*: only if there is none yet"));
     }
+    if (is_conditional(route)) {
+        json_array_append_new(list, describe_header("If-Match", "the ETag that it must have"));
+        json_array_append_new(list,
+                              describe_header("If-None-Match", "the ETag that the client has: 304 if it still is"));
+    }
     return list;
 }
 
@@ -194,9 +210,12 @@ static json_t *describe_content(const char *type, const char *schema)
 static json_t *describe_answer(const struct route *route, const char *description, const char *schema, const char *type)
 {
     json_t *answer = json_pack("{ss so}", "description", description, "content", describe_content(type, schema));
-    bool has_etag = route->handler == read_object || route->handler == read_tee || route->handler == write_object ||
-                    route->handler == read_config || route->handler == write_config ||
-                    route->handler == write_transaction;
+    bool has_etag = is_conditional(route) || route->handler == write_object || route->handler == write_config ||
+                    route->handler == write_transaction || route->handler == conf_write_key;
+
+    if (route->handler == metrics_get)
+        json_object_set_new(json_object_get(answer, "content"), "application/openmetrics-text",
+                            json_pack("{s{ss}}", "schema", "type", "string"));
 
     if (has_etag)
         json_object_set_new(answer, "headers",
@@ -240,6 +259,10 @@ static json_t *describe_route(const struct route *route)
     json_object_set_new(responses, "200", describe_answer(route, "done", answer, type));
     if (route->handler == write_object && strcmp(route->method, "PUT") == 0)
         json_object_set_new(responses, "201", describe_answer(route, "made", answer, type));
+    if (is_conditional(route))
+        json_object_set_new(
+            responses, "304",
+            json_pack("{ss}", "description", "the configuration is that which If-None-Match names; no body"));
     add_errors(responses, route);
     json_object_set_new(operation, "responses", responses);
     return operation;

@@ -23,6 +23,22 @@ bool read_refuses_body(struct exchange *exchange)
     return true;
 }
 
+bool read_settles(struct exchange *exchange, uint64_t generation)
+{
+    const struct object shown = {.kind = OBJECT_NETWORK, .generation = generation};
+    struct error error;
+    bool fresh;
+
+    if ((exchange->if_match != NULL && check_match(&shown, exchange->if_match, NULL, &error) != 0) ||
+        check_fresh(&shown, exchange->if_none_match, &fresh, &error) != 0) {
+        exchange_fail(exchange, &error);
+        return true;
+    }
+    if (fresh)
+        exchange_answer_text(exchange, 304, strdup(""), 0, generation);
+    return fresh;
+}
+
 void read_version(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
 {
     (void)target;
@@ -47,7 +63,7 @@ void read_object(struct exchange *exchange, const struct target *target, const s
     object = check_find(control.model, target->kind, target->network, target->name, &error);
     if (object == NULL)
         exchange_fail(exchange, &error);
-    else
+    else if (!read_settles(exchange, object->generation))
         exchange_answer(exchange, 200, render_object(object), object->generation);
 }
 
@@ -76,7 +92,7 @@ void read_tee(struct exchange *exchange, const struct target *target, const stru
     position = check_find_tee(wire, target->tee, &error);
     if (position < 0)
         exchange_fail(exchange, &error);
-    else
+    else if (!read_settles(exchange, wire->object.generation))
         exchange_answer(exchange, 200, render_tee(wire, (size_t)position), wire->object.generation);
 }
 
@@ -86,7 +102,7 @@ void read_tees(struct exchange *exchange, const struct target *target, const str
     json_t *items;
 
     (void)parameters;
-    if (wire == NULL)
+    if (wire == NULL || read_settles(exchange, wire->object.generation))
         return;
     items = json_array();
     for (size_t i = 0; i < wire->tee_count; i++)

@@ -41,6 +41,9 @@ struct exchange {
     char *path; // decoded, without query
     char *body; // NULL: none came
     size_t body_size;
+    // Conditions, as the headers have them; NULL: not given. Copies: a change waits for its turn, and the connection's
+    // own memory ends with the connection.
+    char *if_match, *if_none_match;
     struct peer peer;
 
     // The answer, set by the exchange_answer_… functions.
@@ -99,9 +102,9 @@ void exchange_answer_stream(struct exchange *exchange, struct slices *slices, co
 void exchange_wake(struct exchange *exchange);
 void exchange_fail(struct exchange *exchange, const struct error *error);
 
-// A parameter of the query, NULL if it wasn't given; "" if it has no value.
-// Calls each(arg, name, value) for all, in order; value may be NULL.
+// A header of the request, NULL if it wasn't given. Only until the handler returns: what is needed later is copied.
 const char *exchange_header(const struct exchange *exchange, const char *name);
+// Calls each(arg, name, value) for all parameters of the query, in order; value may be NULL.
 void exchange_each_parameter(const struct exchange *exchange,
                              bool (*each)(void *arg, const char *name, const char *value), void *arg);
 

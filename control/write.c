@@ -43,8 +43,8 @@ void write_object(struct exchange *exchange, const struct target *target, const 
     command->kind = target->kind;
     command->is_tee = target->is_tee;
     command->options = parameters->options;
-    command->if_match = exchange_header(exchange, "If-Match");
-    command->if_none_match = exchange_header(exchange, "If-None-Match");
+    command->if_match = exchange->if_match;
+    command->if_none_match = exchange->if_none_match;
     strlcpy(command->network, target->network, sizeof(command->network));
     strlcpy(command->name, target->name, sizeof(command->name));
     strlcpy(command->tee, target->tee, sizeof(command->tee));
@@ -66,8 +66,8 @@ static void write_batch(struct exchange *exchange, const struct parameters *para
         command->batch->kind = is_config ? BATCH_CONFIG : BATCH_TRANSACTION;
         command->batch->dry_run = parameters->dry_run;
         command->options = parameters->options;
-        command->if_match = exchange_header(exchange, "If-Match");
-        command->if_none_match = exchange_header(exchange, "If-None-Match");
+        command->if_match = exchange->if_match;
+        command->if_none_match = exchange->if_none_match;
         result = is_config ? config_parse(command->batch, body, exchange->body_size, &error)
                            : transaction_parse(command->batch, body, exchange->body_size, &error);
     }

@@ -15,7 +15,6 @@
     X(NOT_FOUND, "NotFound", 404, "no such object")                                                  \
     X(NO_SUCH_PATH, "NoSuchPath", 404, "the API has no such path; the message names the nearest")    \
     X(METHOD, "MethodNotAllowed", 405, "the path does not take this method")                         \
-    X(TIMEOUT, "RequestTimeout", 408, "the request did not arrive in time")                          \
     X(EXISTS, "Exists", 412, "If-None-Match: * and the object exists")                               \
     X(STALE, "Stale", 412, "If-Match names an older generation")                                     \
     X(IN_USE, "InUse", 409, "the object is still used")                                              \
@@ -27,7 +26,6 @@
     X(IMMUTABLE, "Immutable", 409, "the field can't change; delete and create again")                \
     X(BUMP_NEEDS_OUT, "BumpNeedsOut", 409, "mode bump needs an out_port")                            \
     X(BUMP_DOWN, "BumpDown", 409, "an arm is down and on_failure is closed")                         \
-    X(BUSY, "Busy", 409, "the object is in the middle of another change")                            \
     X(LIMIT_REACHED, "LimitReached", 409, "a limit of Patchbay is reached")                          \
     X(PATH_IN_USE, "PathInUse", 409, "somebody listens on the socket path")                          \
     X(NOT_A_SOCKET, "NotASocket", 409, "the path exists and is no socket")                           \

@@ -124,6 +124,24 @@ class Server(DaemonTest):
                  lambda: str(self.d.get("/v1/stats").json))
         wait_for(lambda: self.descriptors() <= before + 1, "descriptors are given back")
 
+    def test_clients_that_vanish_with_conditions(self) -> None:
+        """What their headers said counts when it is their turn, though they are gone by then."""
+        self.d.plug("a")
+        tag = self.d.get("/v1/vifs/a").etag
+        body = b'{"value": "x"}'
+        self.d.fake("publish-wait 20000")
+        for i in range(40):
+            # The first changes it, the next wait for that; then there is another version.
+            condition = f"If-Match: {tag}" if i % 2 == 0 else 'If-None-Match: "1", "2", *'
+            connection = raw(self.d.socket)
+            connection.sendall(f"PUT /v1/vifs/a/conf/owner HTTP/1.1\r\nHost: x\r\n{condition}\r\n"
+                               f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_for(lambda c=connection: unread(c) == 0, "the daemon has read it")
+            connection.close()
+        wait_for(lambda: self.d.get("/v1/audit").json["refused"] == 39, "all were looked at",
+                 lambda: str(self.d.get("/v1/audit").json))
+        self.assertEqual(self.d.get("/v1/vifs/a").json["owner"], "x")
+
     def test_large_requests(self) -> None:
         big = "x" * ((1 << 20) + 1)
         self.check(self.d.put("/v1/vifs/a", big), 413, "TooLarge")
