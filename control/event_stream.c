@@ -17,6 +17,7 @@ struct stream {
     LIST_ENTRY(stream) entry;
     struct exchange *exchange; // valid until destroy
     uint64_t next;             // the event to send next
+    bool reader;               // of one who may only read
     bool gap;                  // what the client asked for isn't there
     bool greet;                // its first line is due: where it stands
     bool beat;                 // a heartbeat is due
@@ -27,6 +28,7 @@ struct stream {
 
 static LIST_HEAD(, stream) streams = LIST_HEAD_INITIALIZER(&streams);
 static unsigned stream_count;
+static unsigned reader_count; // of these, of those who may only read
 static bool stopping;
 
 static void wake(struct stream *stream)
@@ -119,6 +121,7 @@ static void destroy(struct slices *slices)
     timer_cancel(&stream->heartbeat);
     LIST_REMOVE(stream, entry);
     stream_count--;
+    reader_count -= stream->reader;
     free(stream);
 }
 
@@ -140,15 +143,23 @@ static void place(struct stream *stream, const struct parameters *parameters)
 
 void event_stream_get(struct exchange *exchange, const struct target *target, const struct parameters *parameters)
 {
+    bool reader = exchange->peer.access == ACCESS_READ;
     struct stream *stream;
     struct error error;
 
     (void)target;
     if (read_refuses_body(exchange))
         return;
-    if (stream_count == LIMIT_STREAMS || stopping) {
-        error_set(&error, PATCHBAY_ERROR_UNAVAILABLE, NULL, "%d clients read the events already; end one of them.",
-                  (int)LIMIT_STREAMS);
+    if (stream_count == LIMIT_STREAMS || (reader && reader_count == LIMIT_STREAMS_READERS) || stopping) {
+        if (stopping)
+            error_set(&error, PATCHBAY_ERROR_UNAVAILABLE, NULL, "The daemon is stopping; try again.");
+        else if (stream_count == LIMIT_STREAMS)
+            error_set(&error, PATCHBAY_ERROR_UNAVAILABLE, NULL, "%d clients read the events already; end one of them.",
+                      (int)LIMIT_STREAMS);
+        else
+            error_set(&error, PATCHBAY_ERROR_UNAVAILABLE, NULL,
+                      "%d clients that may only read follow the events already; end one of them.",
+                      (int)LIMIT_STREAMS_READERS);
         exchange_fail(exchange, &error);
         return;
     }
@@ -160,11 +171,13 @@ void event_stream_get(struct exchange *exchange, const struct target *target, co
     }
     stream->slices = (struct slices){next_line, destroy};
     stream->exchange = exchange;
+    stream->reader = reader;
     // An answer to HEAD has no lines.
     stream->ended = strcmp(exchange->method, "HEAD") == 0;
     place(stream, parameters);
     LIST_INSERT_HEAD(&streams, stream, entry);
     stream_count++;
+    reader_count += reader;
     exchange_answer_stream(exchange, &stream->slices, "application/x-ndjson");
 }
 

@@ -74,6 +74,7 @@ enum patchbay_limit {
     LIMIT_CLIENTS_OTHERS = 48,    // of these, for users that are neither root nor the daemon's own
     LIMIT_CLIENTS_USER = 32,      // of these, for one of them
     LIMIT_STREAMS = 16,           // of events, beside those clients
+    LIMIT_STREAMS_READERS = 12,   // of these, for those who may only read
     LIMIT_EVENTS = 32768,         // that are kept for clients that come back
     LIMIT_EVENT_BYTES = 16 << 20, // of all of them together
     LIMIT_REQUEST_SECONDS = 10,   // for a request to arrive, and for a device to be made

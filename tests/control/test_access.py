@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from typing import Any, Callable
 
@@ -80,6 +82,34 @@ class Groups(DaemonTest):
             self.assertIn(f"User {USER} may only read, as a member of {READERS}", refusal["message"])
             self.assertIn(f"root and members of {OWNERS}", refusal["message"])
         self.assertEqual(self.d.generation(), generation)
+
+    def test_readers_leave_streams_to_others(self) -> None:
+        (done, tell), (wait, go) = os.pipe(), os.pipe()
+
+        def follow(count: int) -> tuple[list[Any], list[int]]:
+            clients = [self.d.connect() for _ in range(count)]
+            for client in clients:
+                client.request("GET", "/v1/events")
+            return clients, [client.getresponse().status for client in clients]
+
+        def read() -> list[int]:
+            _, statuses = follow(13)
+            os.write(tell, b"!")
+            os.read(wait, 1)  # they keep what they have until root has its own
+            return statuses
+
+        found: list[list[int]] = []
+        readers = threading.Thread(target=lambda: found.append(as_user(USER, [READERS], read)))
+        readers.start()
+        self.assertTrue(select.select([done], [], [], 60)[0], "the readers follow")
+        clients, statuses = follow(4)
+        os.write(go, b"!")
+        readers.join()
+        for client in clients:
+            client.close()
+        for end in (done, tell, wait, go):
+            os.close(end)
+        self.assertEqual((statuses, found), ([200] * 4, [[200] * 12 + [503]]))
 
     def test_members_change(self) -> None:
         self.d.plug("w")
