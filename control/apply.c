@@ -25,6 +25,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define UNSTORED_NS (10 * (uint64_t)1000000000)
+
 enum { POLL_FIRST_NS = 20000, POLL_LAST_NS = 1000000, RETRY_NS = 100000000, SLOW_COMMIT_NS = 1000000000 };
 
 static struct timer retry;
@@ -161,6 +163,30 @@ static int prepare(struct error *error)
     return result;
 }
 
+// A disk that is full, and clients that try again and again, would fill the log: it is told when it begins, each ten
+// seconds, and when it is over.
+static void log_storage(const char *reason)
+{
+    static uint64_t told_at;
+    static unsigned failures; // since it was well
+    uint64_t now = clock_now();
+
+    if (reason == NULL) {
+        if (failures > 0)
+            log_message(LOG_LEVEL_NOTICE, "apply", "the state is written again, after %u attempts that failed",
+                        failures);
+        failures = 0;
+        return;
+    }
+    if (failures++ > 0 && now - told_at < UNSTORED_NS)
+        return;
+    told_at = now;
+    if (failures == 1)
+        log_message(LOG_LEVEL_ERROR, "apply", "the state could not be written: %s", reason);
+    else
+        log_message(LOG_LEVEL_ERROR, "apply", "the state could not be written, %u times by now: %s", failures, reason);
+}
+
 static int commit(struct error *error)
 {
     uint64_t start = clock_now();
@@ -178,10 +204,9 @@ static int commit(struct error *error)
     if (clock_now() - start > SLOW_COMMIT_NS)
         log_message(LOG_LEVEL_WARNING, "apply", "the disk took %llu ms to store a change; everybody waited for it",
                     (unsigned long long)((clock_now() - start) / 1000000));
-    if (result == 0)
-        return 0;
-    error_set(error, PATCHBAY_ERROR_STORAGE_FULL, NULL, "The state could not be stored: %s", reason);
-    log_message(LOG_LEVEL_ERROR, "apply", "the state could not be written: %s", reason);
+    log_storage(result != 0 ? reason : NULL);
+    if (result != 0)
+        error_set(error, PATCHBAY_ERROR_STORAGE_FULL, NULL, "The state could not be stored: %s", reason);
     return result;
 }
 

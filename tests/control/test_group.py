@@ -3,7 +3,9 @@
 """Groups, devices that fail, restarts: what is acknowledged stays, what is refused leaves nothing."""
 
 import json
+import os
 import random
+import re
 import resource
 import signal
 import threading
@@ -177,6 +179,31 @@ class FullDisk(unittest.TestCase):
         daemon.restart(signal.SIGKILL)
         self.assertEqual(daemon.get("/v1/stats").json["objects"]["vifs"], made)
         expect(daemon.delete("/v1/vifs/v0"), 200)
+
+
+    def test_what_waits_and_what_is_logged(self) -> None:
+        """While the disk is full the log isn't filled, too; and what Patchbay wants itself it wants until it is done."""
+        daemon = Daemon("--log-level", "notice")
+        self.addCleanup(daemon.close)
+        daemon.plug("a", "b", "in", "out")
+        daemon.fake("link in down booting")
+        wait_for(lambda: daemon.get("/v1/vifs/in").json["status"]["state"] == "down", "down")
+        tee = {"name": "fw", "port": "in", "out_port": "out", "mode": "bump"}
+        expect(daemon.put(f"{NET}/wires/w?when_ready=1", {"a": "a", "b": "b", "tees": [tee]}), 201)
+        assert daemon.process is not None
+        log = os.stat(daemon.state + "-wal").st_size
+        self.assertGreater(log, os.stat(daemon.log_path).st_size + 10000)  # of SQLite; ours must have room
+        unlimited = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (log, resource.RLIM_INFINITY))
+        daemon.fake("link in up")
+        for _ in range(200):
+            expect(daemon.put(f"{NET}/ports/p", {}), 507, "StorageFull")
+        self.assertEqual(daemon.get(f"{NET}/wires/w/tees/fw").json["mode"], "off")
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        wait_for(lambda: daemon.get(f"{NET}/wires/w/tees/fw").json["mode"] == "bump", "promoted", daemon.log)
+        self.assertLessEqual(daemon.log().count("could not be written"), 2)
+        attempts = re.search(r"the state is written again, after (\d+) attempts that failed", daemon.log())
+        assert attempts is not None, daemon.log()
+        self.assertGreater(int(attempts[1]), 200)
 
 
 class Restart(DaemonTest):
