@@ -102,8 +102,7 @@ int device_thread_start(void)
 
 bool device_thread_stop(uint64_t deadline)
 {
-    uint64_t now = clock_now(), left = deadline > now ? deadline - now : 0;
-    struct timespec until;
+    struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
 
     if (!running)
         return true;
@@ -111,14 +110,8 @@ bool device_thread_stop(uint64_t deadline)
     stopping = true;
     pthread_cond_signal(&wake);
     pthread_mutex_unlock(&lock);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)(left / 1000000000);
-    until.tv_nsec += (long)(left % 1000000000);
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    if (pthread_timedjoin_np(thread, NULL, &until) != 0)
+    // clock_now's time.
+    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0)
         return false;
     running = false;
     loop_unwatch(&done_watcher);

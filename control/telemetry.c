@@ -43,7 +43,7 @@ static int ask(int (*answer)(const char *parameters, struct telemetry_reply *rep
     struct timespec until;
     uint64_t one = 1;
 
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += PATIENCE_S;
     pthread_mutex_lock(&lock);
     if (running) {
@@ -51,7 +51,7 @@ static int ask(int (*answer)(const char *parameters, struct telemetry_reply *rep
         if (write(watcher.fd, &one, sizeof(one)) != (ssize_t)sizeof(one))
             request.result = -EIO;
         while (!request.done)
-            if (pthread_cond_timedwait(&answered, &lock, &until) != 0)
+            if (pthread_cond_clockwait(&answered, &lock, CLOCK_MONOTONIC, &until) != 0)
                 break;
         if (!request.done)
             TAILQ_REMOVE(&requests, &request, entry);
