@@ -34,6 +34,11 @@ class Conf(DaemonCase):
         self.ok("network", "add", "red")
         self.ok("--network", "red", "port", "add", "p")
         self.assertEqual("port:p vlan = 7\n", self.ok("conf", "set", "--network", "red", "port:p", "vlan=7"))
+        # As other commands name it, too.
+        self.assertEqual("7\n", self.ok("conf", "get", "port:red/p", "vlan"))
+        self.assertEqual("port:red/p vlan = 9\n", self.ok("conf", "set", "port:red/p", "vlan=9"))
+        self.assertEqual("100\n", self.ok("conf", "get", "wire:default/w1", "stall_ms"))
+        self.assertIn("egress_bps", self.ok("conf", "list", "port:red/p", "--names"))
 
     def test_refusals(self) -> None:
         self.wire()
@@ -48,10 +53,11 @@ class Conf(DaemonCase):
         self.refused(1, "conf", "set", "wire:w1", "stall_ms=0")
         self.assertIn("is a number", self.refused(2, "conf", "set", "wire:w1", "stall_ms=soon"))
         self.assertIn("is a number", self.refused(2, "conf", "set", "wire:w1", "stall_ms=99999999999999G"))
-        for entity in ("w1", "wires:w1", "wire:", "vi:vm1", ""):
+        for entity in ("w1", "wires:w1", "wire:", "vi:vm1", "", "wire:/w1", "wire:default/", "port:/"):
             self.assertIn("is none of host", self.refused(2, "conf", "list", entity))
         self.assertIn("KEY=VALUE", self.refused(2, "conf", "set", "wire:w1", "stall_ms"))
         self.refused(1, "conf", "list", "wire:nope")
+        self.assertIn("is --network red and the name w1", self.refused(2, "wire", "show", "red/w1"))
 
 
 if __name__ == "__main__":

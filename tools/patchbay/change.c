@@ -49,8 +49,16 @@ const char *change_wait(const struct call *call, const char *path)
 const char *change_name(const struct call *call, size_t i, const char *what)
 {
     const char *name = command_argument(call, i);
+    size_t length = name == NULL ? 0 : strcspn(name, "/");
     if (name != NULL && text_is_name(name))
         return name;
+    // As lists and events name it.
+    if (name != NULL && name[length] == '/' && text_is_name(text_slice(name, length)) &&
+        text_is_name(name + length + 1) && (strcmp(what, "wire") == 0 || strcmp(what, "port") == 0)) {
+        command_misused(call->command, "\"%s\" is --network %s and the name %s", name, text_slice(name, length),
+                        name + length + 1);
+        return NULL;
+    }
     command_misused(
         call->command,
         "\"%s\" can't be the name of a %s: letters, digits, dot, dash and underscore, at most %d, a letter or "

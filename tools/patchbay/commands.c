@@ -132,7 +132,7 @@ static const struct option_spec audit_options[] = {
     END,
 };
 
-#define CONF_HELP "ENTITY is host, network:NAME, port:NAME, vif:NAME or wire:NAME. "
+#define CONF_HELP "ENTITY is host, network:NAME, port:[NETWORK/]NAME, vif:NAME or wire:[NETWORK/]NAME. "
 #define SET_HELP  "KEY= sets the default again, label.KEY=VALUE a label. Keys: "
 static const struct option_spec top_options[] = {
     {"sort", "frames|bits|drops|name", "the wires' order (frames)", false},

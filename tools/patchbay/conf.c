@@ -9,6 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Of a port or wire, which may be written as this program and T's ports name it elsewhere: NETWORK/NAME.
+static const char *placed_path(const struct call *call, const char *list, const char *name, const char *key)
+{
+    size_t length = strcspn(name, "/");
+    if (name[length] == '\0')
+        return client_path("networks", call->network, list, name, "conf", key, NULL);
+    return client_path("networks", text_slice(name, length), list, name + length + 1, "conf", key, NULL);
+}
+
 // The path of the conf of argument 0 ("vif:vm1"), or of one of its keys; NULL after a message.
 static const char *conf_path(struct call *call, const char *key)
 {
@@ -19,15 +28,19 @@ static const char *conf_path(struct call *call, const char *key)
 
     if (strcmp(entity, "host") == 0)
         return client_path("conf", key, NULL);
-    for (size_t i = 0; name != NULL && name[1] != '\0' && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+    // "wire:red/" and "wire:/w1" lack a name.
+    if (name != NULL && (name[1] == '\0' || name[1] == '/' || name[strlen(name) - 1] == '/'))
+        name = NULL;
+    for (size_t i = 0; name != NULL && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         if (strlen(kinds[i][0]) != (size_t)(name - entity) ||
             strncmp(kinds[i][0], entity, (size_t)(name - entity)) != 0)
             continue;
         if (i < 2)
             return client_path(kinds[i][1], name + 1, "conf", key, NULL);
-        return client_path("networks", call->network, kinds[i][1], name + 1, "conf", key, NULL);
+        return placed_path(call, kinds[i][1], name + 1, key);
     }
-    command_misused(call->command, "\"%s\" is none of host, network:NAME, port:NAME, vif:NAME, wire:NAME",
+    command_misused(call->command,
+                    "\"%s\" is none of host, network:NAME, port:[NETWORK/]NAME, vif:NAME, wire:[NETWORK/]NAME",
                     text_clean(entity));
     return NULL;
 }
