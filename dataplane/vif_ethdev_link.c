@@ -7,7 +7,11 @@
 // been moved to another network namespace, where the name means nothing to us,
 // or ours may have another interface of that name. Its descriptor knows: it
 // is writable while the interface is up, in error once it is deleted. The kernel
-// also reports both at once, but not that it went down: hence once a second.
+// also reports both at once, but not that it went down. For that there is
+// rtnetlink: whatever it tells of any interface, all TAPs are asked. It tells
+// of other network namespaces only if the daemon may hear of them
+// (CAP_NET_BROADCAST), and may have to leave something out: hence also once a
+// second.
 
 #include "eal_log.h"
 #include "vif_ethdev.h"
@@ -15,6 +19,8 @@
 
 #include <errno.h>
 #include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <poll.h>
 #include <rte_ethdev.h>
@@ -23,6 +29,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 // Guards the list and the devices' being there while their links are looked at.
@@ -34,6 +41,10 @@ static unsigned tap_count;
 static pthread_t link_thread;
 static int epoll_fd = -1;
 static int end_fd = -1;
+static int news_fd = -1; // rtnetlink's; -1: can't be had, and isn't needed for all that
+
+// What epoll's events are of, if not of a port.
+enum { OF_NEWS = UINT32_MAX - 1, OF_END = UINT32_MAX };
 
 // The name that the interface has now, wherever it is.
 static const char *interface_name(const struct ethdev *dev, struct ifreq *request)
@@ -112,7 +123,35 @@ static int on_event(uint16_t port, enum rte_eth_event_type type, void *argument,
     return 0;
 }
 
-// ---- the link thread: TAPs that come up or are deleted ----
+// ---- the link thread: TAPs that come up, go down or are deleted ----
+
+// Of interfaces here, and in the namespaces that ours has a number for, as it has once an interface was moved there.
+static int open_news(void)
+{
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    int on = 1;
+
+    if (fd < 0)
+        return -1;
+    (void)setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+// What was told doesn't matter, nor that some of it had no room (ENOBUFS): something has changed. With list_lock.
+static void take_news(void)
+{
+    char ignored[64];
+
+    while (recv(news_fd, ignored, sizeof(ignored), MSG_TRUNC) > 0)
+        continue;
+    for (struct ethdev *dev = list; dev != NULL; dev = dev->next)
+        if (dev->tap_fd >= 0)
+            look_at_tap(dev);
+}
 
 static void *follow_taps(void *argument)
 {
@@ -125,10 +164,12 @@ static void *follow_taps(void *argument)
             return NULL;
         pthread_mutex_lock(&list_lock);
         for (int i = 0; i < count; i++) {
-            if (events[i].data.u32 == UINT32_MAX) {
+            if (events[i].data.u32 == OF_END) {
                 pthread_mutex_unlock(&list_lock);
                 return NULL;
             }
+            if (events[i].data.u32 == OF_NEWS)
+                take_news();
             for (struct ethdev *dev = list; dev != NULL; dev = dev->next)
                 if (dev->tap_fd >= 0 && dev->port == events[i].data.u32)
                     look_at_tap(dev);
@@ -143,19 +184,25 @@ static void link_thread_stop(void)
     pthread_join(link_thread, NULL);
     close(end_fd);
     close(epoll_fd);
-    epoll_fd = end_fd = -1;
+    if (news_fd >= 0)
+        close(news_fd);
+    epoll_fd = end_fd = news_fd = -1;
 }
 
 static int link_thread_start(void)
 {
-    struct epoll_event end = {.events = EPOLLIN, .data.u32 = UINT32_MAX};
+    struct epoll_event end = {.events = EPOLLIN, .data.u32 = OF_END};
+    struct epoll_event news = {.events = EPOLLIN, .data.u32 = OF_NEWS};
     sigset_t all, before;
     int error = 0;
 
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     end_fd = eventfd(0, EFD_CLOEXEC);
+    news_fd = open_news();
     if (epoll_fd < 0 || end_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, end_fd, &end) != 0)
         error = errno;
+    if (error == 0 && news_fd >= 0)
+        (void)epoll_ctl(epoll_fd, EPOLL_CTL_ADD, news_fd, &news);
     if (error == 0) {
         // Signals are the main thread's.
         sigfillset(&all);
@@ -170,7 +217,9 @@ static int link_thread_start(void)
             close(epoll_fd);
         if (end_fd >= 0)
             close(end_fd);
-        epoll_fd = end_fd = -1;
+        if (news_fd >= 0)
+            close(news_fd);
+        epoll_fd = end_fd = news_fd = -1;
         return -error;
     }
     pthread_setname_np(link_thread, "patchbay-link");

@@ -3,6 +3,7 @@
 VLANs; devices that come and go."""
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
@@ -11,7 +12,7 @@ import unittest
 from pathlib import Path
 
 from namespace import Namespace, frame, interface_name, iperf, padded, transfer
-from patchbay import MANY, SANITIZED, Case, Daemon, check_sums, drops, leg, say, tee_stats, wait_for
+from patchbay import MANY, SANITIZED, Case, Daemon, _UnixConnection, check_sums, drops, leg, say, tee_stats, wait_for
 from traffic import Traffic, port, rate_text
 
 SIZES = (60, 61, 64, 128, 1000, 1513, 1514)
@@ -179,6 +180,26 @@ class Machines(Case):
         self.assertFalse(self.a.ping("10.77.0.2", wait=0.3))
         self.b.ip("link", "set", self.interfaces["b"], "up")
         self.reach(self.a, "10.77.0.2")
+
+    def test_a_short_outage_is_told(self) -> None:
+        """Of an interface that is down for less than the second in which links are asked: each of six."""
+        for name in self.machines:
+            self.daemon.wait_vif(name)
+        stream = _UnixConnection(self.daemon.socket, 30)
+        self.addCleanup(stream.close)
+        stream.request("GET", "/v1/events")
+        lines = stream.getresponse()
+
+        def told() -> str:
+            while (event := json.loads(lines.readline()))["type"] != "vif_link" or event["vif"] != "b":
+                pass
+            return event["state"]
+
+        for _ in range(6):
+            self.b.ip("link", "set", self.interfaces["b"], "down")
+            time.sleep(0.3)
+            self.b.ip("link", "set", self.interfaces["b"], "up")
+            self.assertEqual([told(), told()], ["down", "up"])
 
 
 class SharedNic(Case):
