@@ -42,6 +42,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+// The exit status, as patchbayd(8) has it. The unit starts nothing anew that ended with one of the last two: what is
+// wrong stays so until a person mends it, and four starts a second would fill the journal with its description.
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STATE = 3 };
+
 // A clean end takes less than a second: so much for what hangs.
 #define STOP_NS 700000000
 
@@ -49,6 +53,8 @@ struct control control;
 
 static struct watcher signals = {.fd = -1};
 static bool stopping;
+// Written by start_all: the state file is none that this daemon could read, now or later.
+static bool state_refused;
 
 static void take_signal(void *arg)
 {
@@ -177,8 +183,9 @@ static int start_all(const struct options *options, char *reason, size_t size)
     listen_fd = open_socket(options, reason, size);
     if (listen_fd < 0)
         return listen_fd;
-    if ((error = restore_load(options->state, reason, size)) != 0 ||
-        (error = start_dataplane(options, reason, size)) != 0) {
+    error = restore_load(options->state, reason, size);
+    state_refused = error == -EBADMSG || error == -EPROTONOSUPPORT;
+    if (error != 0 || (error = start_dataplane(options, reason, size)) != 0) {
         close(listen_fd);
         return error;
     }
@@ -317,7 +324,7 @@ int main(int argc, char *argv[])
     case OPTIONS_DONE:
         return 0;
     case OPTIONS_USAGE:
-        return 2;
+        return EXIT_USAGE;
     }
     manager_start();
     // Once, for all files that are made from here on.
@@ -333,5 +340,7 @@ int main(int argc, char *argv[])
     else
         run();
     stop_all();
-    return error != 0 ? 1 : 0;
+    if (state_refused)
+        return EXIT_STATE;
+    return error != 0 ? EXIT_FAILED : 0;
 }

@@ -50,13 +50,13 @@ class Files(unittest.TestCase):
         paths = sorted(path for path in pathlib.Path(self.folder).iterdir() if path.is_file())
         return {path.name: f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_mtime_ns}" for path in paths}
 
-    def refused(self, *words: str) -> str:
-        """It ends with 1, says all of this, and leaves all files as they are."""
+    def refused(self, *words: str, status: int = 3) -> str:
+        """It ends with the status, says all of this, and leaves all files as they are."""
         before = self.files()
         if os.path.exists(self.d.log_path):
             os.unlink(self.d.log_path)
         process = self.d.spawn()
-        self.assertEqual(process.wait(timeout=60), 1, self.d.log())
+        self.assertEqual(process.wait(timeout=60), status, self.d.log())
         self.assertEqual(self.files(), before)
         self.assertFalse(os.path.exists(self.d.socket))
         self.assertFalse(os.path.exists(self.d.dir + "/patchbayd.pid"))
@@ -147,7 +147,7 @@ class Migration(Files):
     def test_no_copy_no_migration(self) -> None:
         write_fixture(self.d.state, 1)
         os.mkdir(self.d.state + ".v1.new")  # the copy can't be made there
-        log = self.refused("has to be migrated", "can't be written", "nothing was changed")
+        log = self.refused("has to be migrated", "can't be written", "nothing was changed", status=1)
         self.assertIn(self.d.state + ".v1", log)
         os.rmdir(self.d.state + ".v1.new")
         self.d.start()
@@ -236,7 +236,7 @@ class Refusals(Files):
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self.assertEqual(holder.stdout.readline(), b"locked\n")
-            self.refused(self.d.state + " is locked", f"pid {holder.pid}", "--state", f"ps -p {holder.pid}")
+            self.refused(self.d.state + " is locked", f"pid {holder.pid}", "--state", f"ps -p {holder.pid}", status=1)
         finally:
             holder.communicate(timeout=30)
         self.d.start()

@@ -50,9 +50,9 @@ class Start(unittest.TestCase):
         self.d = Daemon(start=False)
         self.addCleanup(self.d.close)
 
-    def refused(self, *words: str, **kwargs) -> str:
+    def refused(self, *words: str, status: int = 1, **kwargs) -> str:
         process = self.d.spawn(**kwargs)
-        self.assertEqual(process.wait(timeout=30), 1, self.d.log())
+        self.assertEqual(process.wait(timeout=30), status, self.d.log())
         log = self.d.log()
         self.assertIn(" error ", log)
         for word in words:
@@ -120,7 +120,7 @@ class Start(unittest.TestCase):
     def test_state_of_another(self) -> None:
         with open(self.d.state, "w", encoding="ascii") as file:
             file.write("this is no database, whatever it is" * 100)
-        self.refused(self.d.state)
+        self.refused(self.d.state, status=3)
         self.assertFalse(os.path.exists(self.d.socket))
 
     def test_killed_one_leaves_nothing_in_the_way(self) -> None:

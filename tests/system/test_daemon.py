@@ -59,14 +59,14 @@ class Start(Case):
             self.assertIn(options[-1] if options[0] != "--no-such-option" else "no-such-option", said.err)
 
     def test_what_cannot_be_had(self) -> None:
-        """Each: exit 1, an error that names the thing, nothing left behind."""
+        """Each: exit 1 (3 of a state that is none), an error that names the thing, nothing left behind."""
         self.refused("--workers", "987", code=1, words=("987",))
         self.refused("--socket-group", "no-such-group", code=1, words=("no-such-group",))
         self.refused("--hugepages", "999999", code=1, words=("999999",))
         self.refused("--", "--no-such-eal-option", code=1, words=("no-such-eal-option",))
         file = self.directory / "file"
         file.write_text("not a database\n" * 100)
-        self.refused("--state", str(file), code=1, words=(str(file),))
+        self.refused("--state", str(file), code=3, words=(str(file),))
         self.assertEqual(file.read_text(), "not a database\n" * 100)
         self.refused("--state", str(file / "state.db"), code=1, words=(str(file),))
 

@@ -270,6 +270,23 @@ class LiveUnit(Case):
             pid = self.service.pid
         self.assertEqual(self.starts(), 6)
 
+    def test_what_a_person_has_to_mend(self) -> None:
+        """A wrong option, a state of a newer version: the unit fails once, and says why; nobody starts it again and again."""
+        self.start()
+        self.cli("plug", "n", "none")  # the state is made by the first change
+        self.run_inside("systemctl", "stop", UNIT)
+        self.run_inside("sqlite3", "/var/lib/patchbay/state.db", "PRAGMA user_version = 99")
+        self.fails(3, "written by a newer Patchbay")
+        self.machine.drop_in("typo", "[Service]\nExecStart=\nExecStart=/usr/local/sbin/patchbayd --sockt-group x\n")
+        self.fails(2, "unrecognized option")
+
+    def fails(self, status: int, words: str) -> None:
+        self.run_inside("systemctl", "start", UNIT, check=False)
+        show = self.machine.show
+        wait_for("it has ended", lambda: show("ActiveState") == "failed")
+        self.assertEqual((show("SubState"), show("ExecMainStatus"), self.starts()), ("failed", str(status), 0))
+        self.assertIn(words, self.journal())
+
     def timeouts(self) -> int:
         return self.run_inside("journalctl", "--no-pager", "-o", "cat", "-u", UNIT).count("Watchdog timeout")
 
