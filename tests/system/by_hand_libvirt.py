@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests of a running libvirt, by the XML and the commands of docs/libvirt.md as they stand there. By hand, as root, three minutes:
+"""Guests of a running libvirt, by the XML and the commands of docs/libvirt.md as they stand there. By hand, as root, one to two minutes:
 
     cd tests/system && PATCHBAY_BUILD=/path/to/build python3 -m unittest -v by_hand_libvirt
 
@@ -59,7 +59,7 @@ class Domain(Guest):
         """The document's domain, with what a guest for tests needs besides: a kernel, the agent's channel, a console; emulation,
         in which QEMU 7.2 can't have MSI-X with vhost-user."""
         ElementTree.register_namespace("qemu", QEMU_XML)
-        root = ElementTree.fromstring(documented("<domain").replace("vm1", self.name).replace(":56'", f":{self.number:02x}'"))
+        root = ElementTree.fromstring(documented("<domain").replace("vm1", self.name).replace(":12:34:", f":12:{self.number:02x}:"))
         root.set("type", "qemu")
         root.append(ElementTree.fromstring("<features><acpi/></features>"))
         root.append(ElementTree.fromstring(f"<vcpu>{vcpus}</vcpu>"))
