@@ -54,12 +54,18 @@ static void look(void *arg)
     struct drain *drain = arg;
     uint64_t now = clock_now();
     uint64_t frames = received(drain);
+    uint64_t quiet = (uint64_t)drain->quiet_ms * 1000000, most = quiet / 4 > LOOK_NS ? quiet / 4 : LOOK_NS;
 
+    // Where this thread stood still workers and appliances did too, maybe: of a pause between two looks no more than a
+    // quarter of the silence that is wanted counts, so that they have the rest of it to go on.
+    if (now - drain->looked_at > most)
+        drain->quiet_since += now - drain->looked_at - most;
+    drain->looked_at = now;
     if (frames != drain->frames) {
         drain->frames = frames;
         drain->quiet_since = now;
     }
-    if (now >= drain->until || now - drain->quiet_since >= (uint64_t)drain->quiet_ms * 1000000) {
+    if (now >= drain->until || now - drain->quiet_since >= quiet) {
         drain->ready = true;
         ready++;
         return;
@@ -74,7 +80,7 @@ void drain_begin(struct drain *drain)
     active++;
     drain->live->drain = drain;
     drain->until = now + (uint64_t)drain->drain_ms * 1000000;
-    drain->quiet_since = now;
+    drain->quiet_since = drain->looked_at = now;
     drain->frames = received(drain);
     timer_arm(&drain->timer, now + LOOK_NS, look, drain);
 }

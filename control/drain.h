@@ -22,7 +22,8 @@ struct drain {
     bool settles; // no bump leaves: one enters
     bool ready;   // over: apply publishes first
     uint64_t until;
-    uint64_t quiet_since;
+    uint64_t quiet_since; // time that didn't count as silence left out
+    uint64_t looked_at;
     uint64_t frames; // received from arms when it was looked last
     struct timer timer;
     struct command_list waiting; // clients with ?wait
