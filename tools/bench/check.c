@@ -274,7 +274,7 @@ static int worker(void *arg)
     struct check *check = arg;
     const struct config *config = check->t->config;
     const uint64_t off_limit = rte_get_tsc_hz() / 1000000 * OFF_CPU_US;
-    uint64_t now = rte_rdtsc(), last = now, received = 0;
+    uint64_t now = rte_rdtsc(), last = now, off = 0, received = 0;
     unsigned loops = 0;
 
     check->start_tsc = now;
@@ -298,10 +298,15 @@ static int worker(void *arg)
         // The first frames may have to wait for a link.
         if (check->phase == CHECK_SENDING && received > arrived)
             pause_count(check, now - begin, arrived, off_limit);
-        if (moved != 0)
+        // While this program was off its CPU nothing could move: no silence that says anything.
+        if (now - begin > off_limit)
+            off += now - begin;
+        if (moved != 0) {
             last = now;
+            off = 0;
+        }
         if (moved == 0 || (++loops & 63) == 0)
-            phase_next(check, now, now - last);
+            phase_next(check, now, now - last - off);
     }
     check->end_tsc = last;
     for (unsigned i = 0; i < check->stream_count; i++) {
