@@ -5,15 +5,54 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from typing import Any, Iterable, Sequence
 
-from patchbay import ROOT
+from patchbay import PATIENCE, ROOT
 
 sys.path.insert(0, str(ROOT / "tools" / "guest"))
-from guest import Background, CommandError, Guest, Nic, wait_all  # noqa: E402,F401
+import guest as guests_tool  # noqa: E402
+from guest import Background, Capture, CommandError, Nic  # noqa: E402,F401
 
 # A guest without IPv6 sends nothing of its own accord but ARP.
 QUIET = "ipv6.disable=1"
+
+
+class Guest(guests_tool.Guest):
+    """One that is waited for as patiently as any condition."""
+
+    def wait_ready(self, timeout: float = 60.0) -> "Guest":
+        super().wait_ready(PATIENCE * timeout)
+        return self
+
+    def reset(self, timeout: float = 60.0) -> "Guest":
+        super().reset(PATIENCE * timeout)
+        return self
+
+    def reboot(self, timeout: float = 60.0) -> "Guest":
+        super().reboot(PATIENCE * timeout)
+        return self
+
+    def qmp(self, command: str, timeout: float = 20.0, **arguments: object) -> Any:
+        return super().qmp(command, PATIENCE * timeout, **arguments)
+
+    def migrate(self, target: guests_tool.Guest, timeout: float = 60.0, **options: Any) -> float:
+        return super().migrate(target, timeout=PATIENCE * timeout, **options)
+
+    def run_bytes(self, command: str | Sequence[str], timeout: float = 30.0) -> tuple[int, bytes]:
+        return super().run_bytes(command, PATIENCE * timeout)
+
+    def wait_until(self, command: str | Sequence[str], timeout: float = 30.0, interval: float = 0.1) -> str:
+        return super().wait_until(command, PATIENCE * timeout, interval)
+
+
+def wait_all(guests: Iterable[guests_tool.Guest], timeout: float = 90.0) -> None:
+    guests_tool.wait_all(guests, PATIENCE * timeout)
+
+
+def taken(capture: Capture, count: int) -> list[bytes]:
+    """The frames of a capture, once there are so many at least: a guest under emulation may be long in taking the last."""
+    capture.guest.wait_until(f"test $(tcpdump -nr {capture.path} 2>/dev/null | wc -l) -ge {count}")
+    return capture.finish()
 
 
 def resumes(guest: Guest, address: str, deadline: float = 40.0) -> float:
@@ -51,7 +90,7 @@ def finish_tcp(sending: Background, listening: Background, deadline: float = 60.
     text = sending.output()
     listening.stop()
     result: Any = json.loads(text)
-    assert code == 0 and "error" not in result, text[-2000:]
+    assert code == 0 and "error" not in result, f"{text[-2000:]}\nthe server said: {listening.output()[-2000:]}"
     assert result["end"]["sum_received"]["bytes"] > 0, text[-2000:]
     return result["end"]["sum_received"]["bits_per_second"] / 1e6
 

@@ -85,7 +85,7 @@ class Machine:
         witness(owner, self._journal)
         (self.folder / "installed").mkdir()
         subprocess.run(["meson", "install", "-C", str(BUILD), "--no-rebuild", "--quiet", "--destdir", str(self.folder / "installed")],
-                       check=True, timeout=60, stdin=subprocess.DEVNULL)
+                       check=True, timeout=240, stdin=subprocess.DEVNULL)
         with self.log.open("wb") as log:
             self.process = spawn([ROOT / "tests" / "system" / "systemd-root", self.folder, self.cgroup], stdout=log, stderr=log)
         register(owner, self.close)
@@ -117,7 +117,7 @@ class Machine:
                 self.process.kill()
         self.process.wait()
 
-    def run(self, *words: Any, check: bool = True, timeout: float = 60.0, input: str | None = None) -> str:
+    def run(self, *words: Any, check: bool = True, timeout: float = 240.0, input: str | None = None) -> str:
         """A command inside; what it said, both ways."""
         done = subprocess.run(["nsenter", "-t", str(self.pid), "-m", "-p", "-n", "-i", "-u", "-C", "-r", "-w", "--", *map(str, words)],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, input=input or "",

@@ -48,8 +48,10 @@ def _sanitized() -> bool:
 SANITIZED = _sanitized()
 # Sanitizers make everything slower; limits on time that the daemon must keep are multiplied by this.
 SLOW = 10 if SANITIZED else 1
-# The same where other tests run beside this one (tests/run.py); what it takes is judged by those that run alone.
-PROMPT_S = (5 if os.environ.get("PATCHBAY_TOGETHER") else 1) * SLOW
+# Who waits for a condition waits so many times longer than a quick machine needs: it costs nothing where the condition is met.
+PATIENCE = 12 if SANITIZED else 4
+# How long a daemon may take to end, wherever. That it is under a second on a quick machine is test_daemon.py's to show.
+END_S = 20 * SLOW
 # The frames of the tests that the design asks 10⁷ of.
 MANY = 10**5 if SANITIZED else 10**7
 # The daemon's worker takes the highest CPU by default; generators get the others.
@@ -97,9 +99,9 @@ def spawn(command: list[Any], **options: Any) -> subprocess.Popen:
 
 
 def wait_for(what: str, condition: Callable[[], Any], deadline: float = 20.0, pause: float = 0.01) -> Any:
-    """Waits until condition() is true and returns its value; AssertionError after `deadline` seconds. A condition that
-    raises AssertionError isn't met yet; what it says stands in the message."""
-    end = time.monotonic() + deadline * (3 if SANITIZED else 1)
+    """Waits until condition() is true and returns its value; AssertionError after PATIENCE times `deadline` seconds. A
+    condition that raises AssertionError isn't met yet; what it says stands in the message."""
+    end = time.monotonic() + deadline * PATIENCE
     while True:
         last: object
         try:
@@ -109,7 +111,7 @@ def wait_for(what: str, condition: Callable[[], Any], deadline: float = 20.0, pa
         except AssertionError as error:
             last = error
         if time.monotonic() >= end:
-            raise AssertionError(f"not so after {deadline:g} s: {what}" + (f"\nlast: {last}" if last else ""))
+            raise AssertionError(f"not so after {deadline * PATIENCE:g} s: {what}" + (f"\nlast: {last}" if last else ""))
         time.sleep(pause)
 
 
@@ -278,7 +280,7 @@ class Daemon:
         self._killed.append(pid)
 
     def stop(self) -> float:
-        """SIGTERM. The daemon must end with 0 within a second and leave nothing behind. Returns how long it took."""
+        """SIGTERM. The daemon must end with 0 before long and leave nothing behind. Returns how long it took."""
         if not self.alive():
             raise AssertionError(f"patchbayd ended with {self.process.returncode} by itself")
         pid = self.pid
@@ -289,7 +291,7 @@ class Daemon:
         begin = time.monotonic()
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(2 * END_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -300,7 +302,7 @@ class Daemon:
         assert not found, f"{found[0]}: {text[text.index(found[0]):][:8000]}"
         assert self.process.returncode == 0, \
             f"patchbayd ended with {self.process.returncode} on SIGTERM\n{tail(self.log)}"
-        assert took < PROMPT_S, f"patchbayd took {took:.2f} s to end"
+        assert took < END_S, f"patchbayd took {took:.2f} s to end"
         left = [str(path) for path in (self.socket, self.pidfile) if path.exists()]
         left += [vif["path"] for vif in vifs if vif["kind"] == "vhost-server" and os.path.exists(vif["path"])]
         left += [str(path) for path in dpdk_run_dirs(pid)]
@@ -346,7 +348,7 @@ class Daemon:
     # API
 
     def api(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None,
-            timeout: float = 40.0) -> Reply:
+            timeout: float = 120.0) -> Reply:
         """One request; any status is fine."""
         connection = _UnixConnection(self.socket, timeout)
         try:
@@ -449,7 +451,7 @@ class Daemon:
 
     # Command line
 
-    def cli(self, *words: str, timeout: float = 60.0, check: bool = False) -> Said:
+    def cli(self, *words: str, timeout: float = 240.0, check: bool = False) -> Said:
         """Runs the command line tool. check: it must end with 0."""
         done = subprocess.run([str(PATCHBAY), "--socket", str(self.socket), *words], capture_output=True, text=True,
                               timeout=timeout, stdin=subprocess.DEVNULL,

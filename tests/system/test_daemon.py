@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from namespace import Namespace, interface_name, ip
+from pace import best
 from patchbay import (CPUS, PATCHBAYD, SANITIZED, SLOW, Case, Daemon, Said, dpdk_run_dirs, huge_pages_free, register,
                       say, wait_for, wire_path)
 
@@ -25,7 +26,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 HUGE = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 
 
-def run(*options: str, user: str | None = None, timeout: float = 30.0) -> Said:
+def run(*options: str, user: str | None = None, timeout: float = 120.0) -> Said:
     """A daemon that should end by itself."""
     group = None if user is None else pwd.getpwnam(user).pw_gid
     done = subprocess.run([str(PATCHBAYD), *options], capture_output=True, text=True, timeout=timeout * SLOW,
@@ -150,19 +151,24 @@ class Life(Case):
         vifs = plug_all(daemon, 2)
         for number, (a, b) in enumerate(zip(vifs[::2], vifs[1::2])):
             daemon.wire(f"w{number}", a, b)
-        idle = socket.socket(socket.AF_UNIX)
-        idle.connect(str(daemon.socket))
-        took = daemon.stop()
-        idle.close()
+
+        def end() -> float:
+            idle = socket.socket(socket.AF_UNIX)
+            idle.connect(str(daemon.socket))
+            took = daemon.stop()
+            idle.close()
+            self.assertEqual([n for n in os.listdir(daemon.vhost_dir)], [])
+            daemon.start()
+            self.assertEqual(len(daemon.items("/v1/vifs")), len(vifs))
+            return took
+
+        took = best("the end", 1.0 * SLOW, end)[-1]
         say(f"SIGTERM with {len(vifs)} vifs: {took * 1e3:.0f} ms")
-        self.assertEqual([n for n in os.listdir(daemon.vhost_dir)], [])
-        daemon.start()
-        self.assertEqual(len(daemon.items("/v1/vifs")), len(vifs))
 
     def test_end_by_sigint(self) -> None:
         daemon = Daemon(self)
         daemon.process.send_signal(2)
-        self.assertEqual(daemon.process.wait(10 * SLOW), 0)
+        self.assertEqual(daemon.process.wait(60 * SLOW), 0)
         self.assertFalse(daemon.socket.exists())
         daemon.start()
 
@@ -235,15 +241,9 @@ class Idle(Case):
             return (self.cpu_seconds(daemon) - used) / (time.monotonic() - begin)
         # What the set-up still has to do must be over.
         wait_for("it comes to rest", lambda: share(0.5) < 0.1, 20)
-        # Other processes on our CPUs cost us caches, so the best of three counts.
-        used = 1.0
-        for _ in range(3):
-            used = min(used, share(5))
-            if used < 0.02:
-                break
-        say(f"20 idle vifs: {used * 100:.2f} % of a core")
-        if not SANITIZED:
-            self.assertLess(used, 0.02)
+        # Other processes on our CPUs cost us caches, so the best counts.
+        shares = [share(5)] if SANITIZED else best("20 idle vifs, of a core", 0.02, lambda: share(5))
+        say(f"20 idle vifs: {shares[-1] * 100:.2f} % of a core")
 
 
 class Memory(Case):

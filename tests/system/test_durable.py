@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Iterator
 
+from pace import best, slowness
 from patchbay import ROOT, SLOW, Case, Daemon, _UnixConnection, register, say, wait_for
 from traffic import Traffic, check_lossless
 
@@ -21,7 +22,6 @@ from storm import Storm  # noqa: E402
 
 WIRES = 10000 if SLOW == 1 else 1000
 KILLS = 10
-RESTARTS = 8  # three, or more until one is fast enough
 NET = "/v1/networks/default"
 
 
@@ -118,20 +118,22 @@ class TenThousand(Case):
         first = self.serving(daemon)
         self.assertEqual(daemon.get("/v1/stats")["objects"]["wires"], WIRES)
         self.assertGreater(daemon.get("/v1/stats")["workers"][0]["sources"], 6 * WIRES // 100)
-        took, early, disk = [], [], []
-        # The best counts: a machine that is busy with something else is no fault of the daemon's.
-        for turn in range(RESTARTS):
-            if turn >= 3 and min(took) < 2.0 * SLOW:
-                break
+        early, disk = [], []
+
+        def restart() -> float:
             daemon.kill9()
-            took.append(self.serving(daemon))
-            early.append(self.change(daemon, WIRES - 1, stall_ms=7 + turn))
+            seconds = self.serving(daemon)
+            early.append(self.change(daemon, WIRES - 1, stall_ms=7 + len(early)))
             disk.append(daemon.get("/v1/stats")["last_change"]["store_us"] / 1e6)
+            return seconds
+
+        took = best("serving again", 2.0 * SLOW, restart)
+        while len(took) < 3:
+            took.append(restart())
         say(f"{WIRES} wires: serving {min(took):.2f} s after a kill (of {', '.join(f'{t:.2f}' for t in took)}), {first:.2f} s with "
             f"a migration; the first change then "
             f"{', '.join(f'{1000 * t:.1f} ms ({1000 * d:.1f} of them the disk)' for t, d in zip(early, disk))}")
-        self.assertLess(min(took), 2.0 * SLOW)
-        self.assertLess(min(t - d for t, d in zip(early, disk)), 0.05 * SLOW)
+        self.assertLess(min(t - d for t, d in zip(early, disk)), 0.05 * SLOW * slowness())
 
         # What a change costs among so many: plugs of each kind come and go.
         least: dict[str, float] = {}
@@ -147,24 +149,29 @@ class TenThousand(Case):
                 waited = max(waited, change["wait_us"])
         say(f"one change among {WIRES} wires: CPU time of {', '.join(f'{key} {us:.0f}' for key, us in least.items())} us; "
             f"the wait apart, at most {waited / 1000:.1f} ms")
-        self.assertLess(sum(least.values()), 5000 * SLOW)
+        self.assertLess(sum(least.values()), 5000 * SLOW * slowness())
 
         # All of them at once, gone and back.
         paths = [f"{NET}/wires/w{i}" for i in range(WIRES)]
         gone = [{"method": "DELETE", "path": path} for path in paths]
         back = [{"method": "PUT", "path": path, "body": {"a": f"a{i}", "b": f"b{i}"}} for i, path in enumerate(paths)]
-        times = []
-        for _ in range(2):
+        tables = []
+
+        def all_of_them() -> float:
             self.transaction(daemon, gone)
             self.assertEqual(daemon.get("/v1/stats")["objects"]["wires"], 0)
-            times.append(self.transaction(daemon, back))
+            seconds = self.transaction(daemon, back)
             change = daemon.get("/v1/stats")["last_change"]
             self.assertEqual(change["wires"], WIRES)
-            say(f"{WIRES} wires in one transaction: {times[-1]:.2f} s; their table: build {change['build_us'] / 1000:.2f} ms, publish "
+            say(f"{WIRES} wires in one transaction: {seconds:.2f} s; their table: build {change['build_us'] / 1000:.2f} ms, publish "
                 f"{change['publish_us'] / 1000:.2f} ms of CPU, all programs {change['compile_us'] / 1000:.0f} ms, disk "
                 f"{change['store_us'] / 1000:.0f} ms, wait {change['wait_us'] / 1000:.1f} ms")
-            self.assertLess(change["build_us"] + change["publish_us"], 5000 * SLOW)
-        self.assertLess(min(times), 1.0 * SLOW)
+            tables.append(change["build_us"] + change["publish_us"])
+            return seconds
+
+        best("all wires in one transaction", 1.0 * SLOW, all_of_them)
+        all_of_them()
+        self.assertLess(min(tables), 5000 * SLOW * slowness())
         say(f"the end, with {WIRES} wires: {daemon.stop():.2f} s")
 
     def test_ports_on_the_tags_of_one_vif(self) -> None:
@@ -174,9 +181,18 @@ class TenThousand(Case):
         operations = [{"method": "PUT", "path": "/v1/vifs/shared", "body": {"kind": "none"}}]
         operations += [{"method": "PUT", "path": f"{NET}/ports/p{tag}", "body": {"vif": "shared", "vlan": tag}}
                        for tag in range(1, tags + 1)]
-        took = self.transaction(daemon, operations)
+        gone = [{"method": "DELETE", "path": "/v1/vifs/shared?detach=1"}]
+        gone += [{"method": "DELETE", "path": operation["path"]} for operation in operations[1:]]
+        seen: list[float] = []
+
+        def make() -> float:
+            if seen:
+                self.transaction(daemon, gone)
+            seen.append(self.transaction(daemon, operations))
+            return seen[-1]
+
+        took = best("ports on one vif", 1.0 * SLOW, make)[-1]
         say(f"{tags} ports on one vif in one transaction: {took:.2f} s")
-        self.assertLess(took, 1.0 * SLOW)
         taken = daemon.refused("PUT", f"{NET}/ports/again", {"vif": "shared", "vlan": tags // 2})
         self.assertEqual(taken.code, "VlanTaken")
         self.assertIn(f"p{tags // 2}", taken.body["error"]["message"])

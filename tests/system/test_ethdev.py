@@ -39,7 +39,7 @@ class Machines(Case):
         self.a, self.b, self.c = self.machines.values()
 
     def reach(self, machine: Namespace, address: str) -> None:
-        wait_for(f"{machine.name} reaches {address}", lambda: machine.ping(address))
+        wait_for(f"{machine.name} reaches {address}", lambda: machine.ping(address, wait=1.0))
 
     def test_ping_tcp_and_a_checked_transfer(self) -> None:
         self.daemon.wire("w1", "a", "b", stall_ms=1000)
@@ -115,13 +115,14 @@ class Machines(Case):
         for arm in arms:
             bridge.ip("link", "set", arm, "master", "br0")
         bridge.ip("link", "set", "br0", "up")
+        answered = self.a.answered()
         pinging = self.a.spawn("ping", "-q", "-i", "0.01", "-c", "200", "10.77.0.2", stdout=subprocess.PIPE, text=True)
         self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="bump", stall_ms=1000)
-        text = pinging.communicate(timeout=60)[0]
-        self.assertIn(" 0% packet loss", text)
-        before = tee_stats(self.daemon.stats("w1"), "fw")["into"]["frames"]
+        self.assertIn("200 packets transmitted", pinging.communicate(timeout=240)[0])
+        wait_for("all 200 pings are answered", lambda: self.a.answered() == answered + 200)
+        before = tee_stats(self.daemon.settled("w1"), "fw")["into"]["frames"]
         self.assertTrue(self.a.ping("10.77.0.2", 5))
-        self.assertGreaterEqual(tee_stats(self.daemon.stats("w1"), "fw")["into"]["frames"], before + 10)
+        wait_for("they pass the bump", lambda: tee_stats(self.daemon.stats("w1"), "fw")["into"]["frames"] >= before + 10)
         bridge.ip("link", "set", "br0", "down")
         self.assertFalse(self.a.ping("10.77.0.2", wait=0.5))
         self.daemon.set_tee("w1", "fw", "?wait=10", mode="off")

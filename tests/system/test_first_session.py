@@ -57,7 +57,7 @@ class FirstSession(Case):
         self.assertIn("verbose", watching.stderr.readline())
         self.assertIn("listening", watching.stderr.readline())
         ping_all(vm1, "10.9.1.2", 5)
-        seen = watching.communicate(timeout=20)[0]
+        seen = watching.communicate(timeout=240)[0]
         self.assertEqual((seen.count("ICMP echo request"), seen.count("ICMP echo reply")), (5, 5), seen)
 
         bridge = Namespace(self, "fw")

@@ -53,7 +53,7 @@ class Hammer(threading.Thread):
         self.ask("GET", f"{NET}/wires/w1/stats")
         if self.number % 8 == 0:
             # The wire that runs: every one of these is a new table for the worker that moves its frames.
-            self.ask("PATCH", f"{NET}/wires/w1", {"stall_ms": 10000 + i % 100, "labels": {self.name: str(i)}}, 200)
+            self.ask("PATCH", f"{NET}/wires/w1", {"stall_ms": 59000 + i % 100, "labels": {self.name: str(i)}}, 200)
             self.ask("PUT", f"{NET}/wires/w1/tees/{self.name}", {"port": self.name, "mode": "tap" if i % 2 else "off"}, 200, 201)
             if i % 5 == 4:
                 self.ask("DELETE", f"{NET}/wires/w1/tees/{self.name}")

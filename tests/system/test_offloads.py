@@ -149,19 +149,21 @@ class Offloads(Case):
         """To an end without offloads and back, again and again: a connection goes on, and what it brings is whole."""
         self.wires(w1=("a", "b"))
         resumes(self.a, B)
-        sending = begin_tcp(self.a, self.b, B, 8)
-        # Not before a sends without being asked: b's bridge learns by what comes from a where a is now.
-        begin = self.bytes_sent()
-        wait_for("data", lambda: self.bytes_sent() > begin + 10**6, 30)
-        replugs = 0
-        while replugs < 10 and sending[0].running():
-            before = self.daemon.stats("w1")
-            self.daemon.set_wire("w1", b="b-off")
-            wait_for("segments", lambda: self.segments() > segmented(before, "a_to_b", "a") or not sending[0].running(), 30)
-            self.daemon.set_wire("w1", b="b")
-            replugs += 1
-        self.assertGreater(replugs, 2)
-        say(f"TCP while it is replugged: {finish_tcp(*sending):.0f} Mbit/s")
+        replugs, seconds = 0, 8
+        while replugs <= 2:
+            self.assertLess(seconds, 100, "there is hardly any data")
+            sending = begin_tcp(self.a, self.b, B, seconds)
+            # Not before a sends without being asked: b's bridge learns by what comes from a where a is now.
+            begin = self.bytes_sent()
+            wait_for("data", lambda: self.bytes_sent() > begin + 10**6 or not sending[0].running(), 30)
+            while replugs < 10 and sending[0].running():
+                before = self.daemon.stats("w1")
+                self.daemon.set_wire("w1", b="b-off")
+                wait_for("segments", lambda: self.segments() > segmented(before, "a_to_b", "a") or not sending[0].running(), 30)
+                self.daemon.set_wire("w1", b="b")
+                replugs += 1
+            say(f"TCP while it is replugged {replugs} times: {finish_tcp(*sending):.0f} Mbit/s")
+            seconds *= 2
         self.daemon.set_wire("w1", b="b-off")
         checked_transfer(self.a, self.b, B, 4)
         self.daemon.set_wire("w1", b="b")

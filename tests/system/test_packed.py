@@ -12,7 +12,7 @@ from typing import Any
 from patchbay import MANY, Case, Daemon, drops, say, tee_stats
 from traffic import Traffic, check_lossless, port, rate_text
 
-PATIENT: dict[str, Any] = {"stall_ms": 10000}
+PATIENT: dict[str, Any] = {"stall_ms": 60000}
 COUNT = MANY // 20
 
 SPLIT = "mrg=1"

@@ -19,7 +19,7 @@ from patchbay import (CPUS, MANY, SANITIZED, Case, Daemon, check_sums, drops, le
 from traffic import PROGRAM, Traffic, check_lossless, port, rate_text
 
 QUEUES = 4
-PATIENT: dict[str, Any] = {"stall_ms": 10000}
+PATIENT: dict[str, Any] = {"stall_ms": 60000}
 A, B = "10.9.0.1", "10.9.0.2"
 
 
@@ -161,7 +161,7 @@ class Channels(Case):
         cls.daemon = Daemon(cls, *WORKERS)
         cls.daemon.plug("a")
         cls.daemon.plug("b", "vhost")
-        cls.daemon.wire("w1", "a", "b", stall_ms=1000)
+        cls.daemon.wire("w1", "a", "b", **PATIENT)
         paths = {name: cls.daemon.get(f"/v1/vifs/{name}")["path"] for name in ("a", "b")}
         cls.a = cls.guest("a", Nic(paths["a"], ip=f"{A}/24", queues=QUEUES))
         cls.b = cls.guest("b", Nic(paths["b"], ip=f"{B}/24", queues=QUEUES, server=True))

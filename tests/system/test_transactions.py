@@ -32,7 +32,7 @@ class Transactions(Case):
         daemon = Daemon(self, namespace=Namespace(self, "host").name)
         machines = {name: Namespace(self, name) for name in "abc"}
         interfaces = {name: machine.plug(daemon, name) for name, machine in machines.items()}
-        daemon.wire("w1", "a", "b", stall_ms=5000)
+        daemon.wire("w1", "a", "b", stall_ms=50000)
         daemon.wait_wire("w1")
         raws = {name: machine.raw(interfaces[name]) for name, machine in machines.items()}
         uids = {name: daemon.get(f"/v1/vifs/{name}")["uid"] for name in "abc"}
@@ -52,7 +52,7 @@ class Transactions(Case):
                                       {"method": "DELETE", "path": wire})
                     daemon.do("POST", "/v1/transactions", {"operations": wanted})
                     config = daemon.get("/v1/config")
-                    next(w for w in config["wires"] if w["name"] == "w1")["stall_ms"] = 5000 + changes % 7
+                    next(w for w in config["wires"] if w["name"] == "w1")["stall_ms"] = 50000 + changes % 7
                     daemon.do("PUT", "/v1/config?force=1", config)
                     changes += 1
             except Exception as error:  # shown by the test, not lost in a thread
@@ -67,7 +67,7 @@ class Transactions(Case):
                 portion = [frame(number, 60 + number % 1000) for number in range(len(sent), len(sent) + 100)]
                 raws["a"].send(*portion)
                 sent += portion
-                got += raws["b"].collect(100, deadline=30, quiet=0)
+                got += raws["b"].collect(100, quiet=0)
         finally:
             done.set()
             changer.join()
@@ -93,7 +93,7 @@ class Transactions(Case):
             self.assertIsNone(raws["b"].receive(0.2))
             daemon.do("DELETE", path)
             raws["a"].send(*sent[:10])
-            self.assertEqual(raws["b"].collect(10, deadline=30), sent[:10])
+            self.assertEqual(raws["b"].collect(10), sent[:10])
         say(f"{len(sent)} numbered frames over TAPs during {2 * changes} transactions and configurations")
 
     def test_a_guest_stays_connected(self) -> None:
@@ -101,7 +101,7 @@ class Transactions(Case):
         daemon = Daemon(self)
         for name in ("a", "b"):
             daemon.plug(name)
-        daemon.wire("w1", "a", "b")
+        daemon.wire("w1", "a", "b", stall_ms=60000)
         traffic = Traffic(self, daemon, ["a", "b"], ["a>b"], size="64", rate=20000)
         daemon.wait_wire("w1")
         before = {name: (daemon.get(f"/v1/vifs/{name}"), daemon.vif_stats(name)["reconnects"]) for name in "ab"}
@@ -111,7 +111,7 @@ class Transactions(Case):
             other = copy.deepcopy(config)
             other["vifs"] = [v for v in other["vifs"] if v["name"] != "n"] + \
                 ([{"name": "n", "kind": "none"}] if turns % 2 == 0 else [])
-            other["wires"][0]["stall_ms"] = 1000 + turns
+            other["wires"][0]["stall_ms"] = 59000 + turns
             other["vifs"].reverse()
             daemon.do("PUT", "/v1/config?force=1", other)
             turns += 1

@@ -13,12 +13,12 @@ import unittest
 from typing import Any, Callable
 
 from guests import QUIET, Guest, Nic, ping_all, resumes, silent, wait_all
+from pace import best
 from patchbay import PATCHBAYD, SLOW, Case, Daemon, drops, leg, register, say, to, wait_for, wire_path, witness
 
 A, B = "10.9.3.1", "10.9.3.2"
 PINGS = 800
 GAP_S, OWN_S = 3.0 * SLOW, 2.0 * SLOW
-TRIES = 3  # a machine that is busy with something else is no fault of the daemon's
 
 
 def longest_gap(output: str) -> tuple[float, int]:
@@ -75,15 +75,18 @@ class Upgrade(Case):
     def test_gap_of_a_restart(self) -> None:
         for how, end in (("SIGTERM", self.daemon.stop), ("kill -9", self.daemon.kill9)):
             seen = []
-            while len(seen) < TRIES and not any(gap < GAP_S and own < OWN_S for gap, own, _ in seen):
+
+            def measure() -> float:
+                """The longer of the two, in parts of what it may be."""
                 seen.append(self.restart(end))
                 self.assertGreater(seen[-1][2], 0, f"{how}: nothing was interrupted, so nothing was measured")
                 resumes(self.a, B)
-            gap, own, lost = min(seen)
+                return max(seen[-1][0] / GAP_S, seen[-1][1] / OWN_S)
+
+            best(f"{how}, of {GAP_S:g} s of silence and {OWN_S:g} s until the daemon answers", 1.0, measure)
+            gap, own, lost = seen[-1]
             say(f"restart after {how}: {gap:.2f} s without an answer, {own:.2f} s of them until the daemon answers, "
                 f"{lost} of {PINGS} pings lost{f'; best of {len(seen)}' if len(seen) > 1 else ''}")
-            self.assertLess(gap, GAP_S, f"{how}: {seen}")
-            self.assertLess(own, OWN_S, f"{how}: {seen}")
 
     def test_the_steps_in_their_order(self) -> None:
         """--check beside the running daemon, the copy, the restart; what has begun anew and what goes on."""

@@ -11,14 +11,14 @@ import time
 import unittest
 from typing import Any
 
-from patchbay import MANY, SANITIZED, Case, Daemon, drops, leg, say, tee_stats, to, wait_for
+from patchbay import MANY, SANITIZED, SLOW, Case, Daemon, drops, leg, say, tee_stats, to, wait_for
 from scraped import check_scraped
 from traffic import Traffic, check_lossless, port, rate_text, stream
 
 # However long the scheduler keeps the generator from its core, frames wait for it.
-PATIENT: dict[str, Any] = {"stall_ms": 10000}
+PATIENT: dict[str, Any] = {"stall_ms": 60000}
 # And an appliance that is asked to give everything back has the time to, also where the scheduler is busy.
-DRAIN = "?quiet_ms=300&drain_ms=5000&wait=20"
+DRAIN = "?quiet_ms=1000&drain_ms=10000&wait=60"
 HALF = MANY // 2
 
 
@@ -91,9 +91,14 @@ class Lossless(Case):
         table = self.daemon.cli("stats", "--cycles", check=True).out
         self.assertRegex(table, r"(?m)^all +[\d.]+ +100\.0 %$")
         check_lossless(traffic.stop())
-        last = worker()
+
+        def at_rest() -> Any:
+            before, after = worker(), worker()
+            self.assertEqual(before, {**after, **{key: before[key] for key in ("cycles", "empty_cycles", "loops", "sleeps")}})
+            return after
+
         # At rest nothing moves any more, and every frame that was measured passed these.
-        self.assertEqual(last, {**worker(), **{key: last[key] for key in ("cycles", "empty_cycles", "loops", "sleeps")}})
+        last = wait_for("nothing moves", at_rest)
         for name in ("receive", "lookup", "complete", "housekeeping"):
             self.assertGreaterEqual(last["stages"][name]["frames"], last["sampled"]["frames"], name)
 
@@ -228,13 +233,14 @@ class Changes(Case):
         traffic.wait_received(1000)
         replugs = 100 if SANITIZED else 1000
         times = []
-        for number in range(replugs):
+        # As long as there are frames to come, or one of the two would have few of them where replugs are fast and frames slow.
+        while len(times) < replugs or traffic.progress()["sent"] < MANY:
             begin = time.monotonic()
-            self.daemon.set_wire("w1", b="cb"[number % 2])
+            self.daemon.set_wire("w1", b="cb"[len(times) % 2])
             times.append(time.monotonic() - begin)
-        wait_for(f"{MANY} frames are sent", lambda: traffic.progress()["sent"] >= MANY, 120, 0.1)
+            self.assertLess(sum(times), 600 * SLOW, "the frames take too long")
         result = traffic.stop()
-        say(f"{replugs} replugs in {sum(times):.1f} s, median {statistics.median(times) * 1e3:.2f} ms, "
+        say(f"{len(times)} replugs in {sum(times):.1f} s, median {statistics.median(times) * 1e3:.2f} ms, "
             f"longest {max(times) * 1e3:.1f} ms; {rate_text(result)}")
         check_lossless(result)
         sent = stream(result, "a>b,c")
@@ -299,7 +305,7 @@ class Changes(Case):
         self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="off", **PATIENT)
         traffic = Traffic(self, self.daemon, ["fw-in", "fw-out", "a", "b"], ["a>b", "b>a"], reflect=["fw-in:fw-out"])
         traffic.wait_received(1000)
-        rounds = 5 if SANITIZED else 15
+        rounds = 5 if SANITIZED else 10
         drained = []
         for number in range(rounds):
             self.daemon.set_tee("w1", "fw", mode="bump")
@@ -319,7 +325,7 @@ class Changes(Case):
             if not number % 2:
                 self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="off", **PATIENT)
         result = traffic.stop()
-        say(f"{rounds} bumps inserted and drained, drain with quiet_ms=300 took {statistics.median(drained):.3f} s, "
+        say(f"{rounds} bumps inserted and drained, drain with quiet_ms=1000 took {statistics.median(drained):.3f} s, "
             f"longest {max(drained):.3f} s; {rate_text(result)}")
         check_lossless(result)
         self.assertEqual(self.daemon.vif_stats("fw-out")["discarded"]["total"], 0)
@@ -329,7 +335,7 @@ class Changes(Case):
         self.daemon.tee("w1", "fw", port="fw-in", out_port="fw-out", mode="off", **PATIENT)
         traffic = Traffic(self, self.daemon, ["fw-in", "fw-out", "a", "b"], ["a>b", "b>a"], reflect=["fw-in:fw-out"])
         traffic.wait_received(1000)
-        rounds = 3 if SANITIZED else 8
+        rounds = 3 if SANITIZED else 5
         for _ in range(rounds):
             for mode in ("bump", "tap", "off", "bump", "off", "tap", "off"):
                 self.daemon.set_tee("w1", "fw", DRAIN, mode=mode)

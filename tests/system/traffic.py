@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Sequence
 
-from patchbay import BUILD, OTHER_CPUS, SANITIZED, SLOW, Daemon, register, spawn, tail, wait_for, witness
+from patchbay import BUILD, OTHER_CPUS, PATIENCE, SANITIZED, SLOW, Daemon, register, spawn, tail, wait_for, witness
 
 PROGRAM = BUILD / "tools" / "bench" / "patchbay-traffic"
 SIGUSR1_BIT = 1 << (signal.SIGUSR1 - 1)
@@ -50,7 +50,7 @@ class Traffic:
         words += ["--count", str(count)] if count is not None else ["--duration", "3600"]
         # Copies may be missing for good, so a monitor's run always waits that long.
         settle = (settle or (1.5 if monitors else 3.0)) * (2 if SANITIZED else 1)
-        words += ["--size", size, "--settle", str(settle), "--stall", "60", "--wait", "30", "--huge", "off",
+        words += ["--size", size, "--settle", str(settle), "--stall", "120", "--wait", "120", "--huge", "off",
                   "--core", str(OTHER_CPUS[_turn % len(OTHER_CPUS)])]
         _turn += 1
         self.log = daemon.directory / f"traffic{_turn}.err"
@@ -96,7 +96,7 @@ class Traffic:
     def progress(self, deadline: float = 20.0) -> Any:
         """How far it is now."""
         before = len(self._progress)
-        end = time.monotonic() + deadline * SLOW
+        end = time.monotonic() + deadline * PATIENCE
         while len(self._progress) == before:
             if self.process.poll() is not None and before:
                 return self._progress[-1]
@@ -149,11 +149,11 @@ class Traffic:
     def wait(self, deadline: float = 120.0) -> Any:
         """Waits for the end, returns the result."""
         try:
-            self.process.wait(deadline * SLOW)
+            self.process.wait(deadline * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"patchbay-traffic doesn't end: {self.progress()}") from None
         for reader in self._readers:
-            reader.join(10)
+            reader.join(60)
         assert self.process.returncode == 0, f"patchbay-traffic ended with {self.process.returncode}: {tail(self.log)}"
         return json.loads(self._output)
 
