@@ -48,7 +48,7 @@ class CliCase(unittest.TestCase):
         return {**kept, "LC_ALL": "C.UTF-8", "PATCHBAY_SOCKET": self.socket, **more}
 
     def run_cli(self, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> Result:
-        done = subprocess.run([PATCHBAY, *arguments], env=self.environment(**(env or {})), text=True, timeout=60,
+        done = subprocess.run([PATCHBAY, *arguments], env=self.environment(**(env or {})), text=True, timeout=240,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
         self.assertNotIn("Sanitizer", done.stderr)
         self.assertGreaterEqual(done.returncode, 0, done.stderr)

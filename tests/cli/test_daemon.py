@@ -29,7 +29,7 @@ class DaemonCase(CliCase):
              "--pidfile", f"{self.folder}/pid"], stdout=self.log, stderr=self.log,
             env={**os.environ, "PATCHBAY_FAKE": self.fake_path})
         self.addCleanup(self.stop)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.run_cli("version").code != 0:
             self.assertIsNone(self.process.poll(), self.logged())
             self.assertLess(time.monotonic(), deadline, self.logged())
@@ -41,7 +41,7 @@ class DaemonCase(CliCase):
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -60,7 +60,7 @@ class DaemonCase(CliCase):
 
     def until(self, expected: str, *arguments: str) -> None:
         """Runs a command until it prints this: the news of a link takes a moment."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while (out := self.ok(*arguments)) != expected:
             self.assertLess(time.monotonic(), deadline, f"{arguments} prints\n{out}, not\n{expected}")
             time.sleep(0.02)

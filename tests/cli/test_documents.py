@@ -84,7 +84,7 @@ class Completion(CliCase):
         script = (f'COMP_WORDBREAKS+=":"; source "{COMPLETION}"; COMP_LINE="{line}"; COMP_POINT={len(line)}; _patchbay; '
                   f'printf "%s\\n" "${{COMPREPLY[@]}}"')
         path = f"{os.path.dirname(PATCHBAY)}:{os.environ['PATH']}"
-        done = subprocess.run(["bash", "--norc", "-c", script], env=self.environment(PATH=path), text=True, timeout=60,
+        done = subprocess.run(["bash", "--norc", "-c", script], env=self.environment(PATH=path), text=True, timeout=240,
                               capture_output=True, check=True)
         self.assertEqual("", done.stderr)
         return done.stdout.split()

@@ -24,15 +24,19 @@ class Top(DaemonCase):
         self.ok("wire", "add", "w1", "a", "b")
         self.ok("wire", "add", "w2", "c", "d")
         self.ok("wire", "add", "w3", "-", "-")
-        # Frames come while it looks.
-        process = subprocess.Popen([PATCHBAY, "top", "--once", "--json", "--interval", "2"], env=self.environment(),
-                                   text=True, stdout=subprocess.PIPE)
-        time.sleep(0.5)
-        self.dataplane("send a 0 100 1000")
-        self.dataplane("send d 0 400 100")
-        self.link("b", state="down")
-        self.dataplane("send a 0 30 1000")
-        shown = json.loads(process.communicate(timeout=30)[0])
+        # Frames come while it looks. On a busy machine it may look only after they came: then they come once more.
+        for turn in range(10):
+            self.link("b")
+            process = subprocess.Popen([PATCHBAY, "top", "--once", "--json", "--interval", str(2 + turn)],
+                                       env=self.environment(), text=True, stdout=subprocess.PIPE)
+            time.sleep(0.5 * (1 + turn))
+            self.dataplane("send a 0 100 1000")
+            self.dataplane("send d 0 400 100")
+            self.link("b", state="down")
+            self.dataplane("send a 0 30 1000")
+            shown = json.loads(process.communicate(timeout=240)[0])
+            if round(shown["workers"][0]["fps"] * shown["seconds"]) == 530:
+                break
         self.assertEqual([wire["wire"] for wire in shown["wires"]], ["w2", "w1", "w3"])
         w2, w1, w3 = shown["wires"]
         seconds = shown["seconds"]
@@ -72,7 +76,7 @@ class Events(DaemonCase):
         since = json.loads(self.ok("events", "--json", "--since", "0", "--count", "1"))["instance"] + ":0"
         self.link("fw-in", state="down its appliance has died")
         out = ""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         count = 20
         # However many there are: the last ones are what is looked for.
         while "wire default/w1 is down" not in out:
@@ -114,9 +118,9 @@ class Events(DaemonCase):
         self.assertNotEqual(gap["instance"], before["instance"])
         self.ok("vif", "set", "vm1", "owner=b")
         self.assertEqual(self.until_config(process)["name"], "vm1")
-        self.assertRegex(counted.communicate(timeout=20)[0], r"^\S+ +(vif vm1 is up|change vif vm1 .*)\n$")
+        self.assertRegex(counted.communicate(timeout=120)[0], r"^\S+ +(vif vm1 is up|change vif vm1 .*)\n$")
         process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(20), -signal.SIGINT)
+        self.assertEqual(process.wait(120), -signal.SIGINT)
 
     def until_config(self, process: subprocess.Popen[str]) -> Any:
         assert process.stdout is not None

@@ -47,7 +47,7 @@ class Terminal(CliCase):
                                    env=self.environment(TERM="xterm", COLUMNS="120", **env))
         os.close(slave)
         written = b""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and (until is None or until.encode() not in written):
             ready, _, _ = select.select([master], [], [], 0.1)
             if not ready:
@@ -61,7 +61,7 @@ class Terminal(CliCase):
             written += some
         if until is not None:
             process.terminate()
-        process.wait(10)
+        process.wait(60)
         os.close(master)
         return written.decode()
 

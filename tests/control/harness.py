@@ -24,10 +24,14 @@ from typing import Any, Callable
 BINARY = os.environ.get("PATCHBAYD", "patchbayd-control-only")
 # Sanitizers make everything slower; deadlines of tests are generous anyway.
 SLOW = float(os.environ.get("PATCHBAY_TEST_SLOW", "1"))
+# Who waits for a condition waits so many times longer than a quick machine needs.
+PATIENCE = 4
+
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "system"))  # for pace.py
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float = 30) -> None:
+    def __init__(self, path: str, timeout: float = 120) -> None:
         super().__init__("localhost", timeout=timeout)
         self.path = path
 
@@ -123,7 +127,7 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
-            code = self.process.wait(timeout=30)
+            code = self.process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -149,7 +153,7 @@ class Daemon:
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def connect(self, timeout: float = 30) -> UnixConnection:
-        return UnixConnection(self.socket, timeout)
+        return UnixConnection(self.socket, PATIENCE * timeout)
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         for attempt in (0, 1):
@@ -180,7 +184,7 @@ class Daemon:
     def fake(self, line: str) -> str:
         if self.fake_file is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(30)
+            connection.settimeout(120)
             connection.connect(self.dir + "/fake.sock")
             self.fake_file = connection.makefile("rw")
             connection.close()
@@ -213,13 +217,14 @@ def expect(answer: Answer, status: int, code: str | None = None) -> Answer:
 
 
 def wait_for(condition: Callable[[], Any], what: str, explain: Callable[[], str] | None = None, seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds * SLOW
+    seconds *= PATIENCE * SLOW
+    deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds * SLOW} s: {what}. {explain() if explain else ''}")
+            raise AssertionError(f"not within {seconds} s: {what}. {explain() if explain else ''}")
         time.sleep(0.005)
 
 

@@ -214,7 +214,7 @@ class Manager(DaemonTest):
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(self.manager.close)
         self.manager.bind(self.d.dir + "/notify")
-        self.manager.settimeout(30)
+        self.manager.settimeout(120)
         self.d.env = {"NOTIFY_SOCKET": self.d.dir + "/notify"}
 
     def hear(self, what: bytes) -> bytes:
@@ -233,14 +233,15 @@ class Manager(DaemonTest):
         except TimeoutError:
             return True
         finally:
-            self.manager.settimeout(30)
+            self.manager.settimeout(120)
 
     def test_ready_status_stopping(self) -> None:
         self.d.start()
         self.assertEqual(self.manager.recv(300), b"READY=1")
         self.assertEqual(self.manager.recv(300), b"STATUS=0 wires, 0 vifs, generation 0, serving")
         self.d.plug("a")
-        self.assertEqual(self.hear(b"STATUS="), b"STATUS=0 wires, 1 vifs, generation 2, serving")
+        # There may be one between the vif and its port.
+        self.hear(b"STATUS=0 wires, 1 vifs, generation 2, serving")
         self.assertEqual(self.d.stop(), 0)
         self.assertEqual(self.hear(b"STOPPING"), b"STOPPING=1")
 
@@ -249,7 +250,7 @@ class Manager(DaemonTest):
         manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(manager.close)
         manager.bind("\0" + name)
-        manager.settimeout(30)
+        manager.settimeout(120)
         self.d.env = {"NOTIFY_SOCKET": "@" + name}
         self.d.start()
         self.assertEqual(manager.recv(300), b"READY=1")

@@ -21,7 +21,7 @@ class Group(DaemonTest):
     args = ("--log-level", "debug")
 
     def test_requests_that_queue_up_are_one_group(self) -> None:
-        self.d.fake("publish-wait 20000")  # so that they do queue up
+        self.d.fake("publish-wait 50000")  # so that they do queue up
         self.d.plug("x")
 
         def work(i: int) -> None:
@@ -68,14 +68,14 @@ class Group(DaemonTest):
     def test_others_go_on_while_a_device_is_made(self) -> None:
         self.d.plug("a", "b")
         slow = self.d.connect(60)
-        slow.request("PUT", "/v1/vifs/slow", '{"kind":"dev","devargs":"slow:5000"}')
         began = time.monotonic()
+        slow.request("PUT", "/v1/vifs/slow", '{"kind":"dev","devargs":"slow:6000"}')
         wait_for(lambda: "slow" in self.d.fake("making"), "it is being made")
         self.check(self.d.put(f"{NET}/wires/w", {"a": "a", "b": "b"}), 201)
         self.check(self.d.get("/v1/vifs/slow"), 404)
-        self.assertLess(time.monotonic() - began, 4.5)
+        self.assertIn("slow", self.d.fake("making"))  # all that while it was being made
         self.assertEqual(slow.getresponse().status, 201)
-        self.assertGreater(time.monotonic() - began, 4.9)
+        self.assertGreater(time.monotonic() - began, 5.9)
         slow.close()
 
     def test_the_same_new_vif_twice(self) -> None:
@@ -226,7 +226,8 @@ class Restart(DaemonTest):
         threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(0.7)
+        time.sleep(0.5)
+        wait_for(lambda: len(acknowledged) == 8, "each has been answered")
         killed.set()
         self.d.process.send_signal(signal.SIGKILL)
         for thread in threads:
@@ -298,7 +299,7 @@ class Restart(DaemonTest):
         d.fake("send a 0 5 100")
         self.assertEqual(d.get(f"{NET}/wires/w/stats").json["a_to_b"]["dropped"], {"total": 5, "down": 5})
         d.fake("fail off")
-        wait_for(lambda: d.get(f"{NET}/wires/w").json["status"]["state"] == "up", "tried again", seconds=10)
+        wait_for(lambda: d.get(f"{NET}/wires/w").json["status"]["state"] == "up", "tried again")
         d.fake("send a 0 5 100")
         wait_for(lambda: d.fake("send bad 0 1 100") == "ok" and
                  d.get("/v1/vifs/a/stats").json["transmitted"]["frames"] > 0, "both ways")
@@ -326,10 +327,9 @@ class Restart(DaemonTest):
         self.check(d.put(f"{NET}/ports/slow", {"vif": "zslow"}), 201)
         self.check(d.put(f"{NET}/wires/w", {"a": "slow"}), 201)
         d.stop()
-        began = time.monotonic()
         d.start()
-        self.assertLess(time.monotonic() - began, 7)
         self.assertEqual(d.get(f"{NET}/wires/v").json["status"]["state"], "up")
+        # It answers, and serves others, while that one isn't there.
         self.assertEqual(d.get("/v1/vifs/zslow").json["status"]["reason"], "its device is being made")
         wait_for(lambda: d.get("/v1/vifs/zslow").json["status"]["state"] == "up", "made")
         wait_for(lambda: d.table()["legs"] == 3, "its wire has a leg")

@@ -58,7 +58,7 @@ class Prometheus(unittest.TestCase):
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(30)
+            self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -68,7 +68,7 @@ class Prometheus(unittest.TestCase):
 
     def query(self, expression: str) -> list[Any]:
         url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=120) as answer:
             said = json.load(answer)
         self.assertEqual(said["status"], "success", expression)
         return said["data"]["result"]

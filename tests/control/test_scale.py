@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 
-from harness import SLOW, Daemon, DaemonTest, ask, main, wait_for
+from harness import SLOW, DaemonTest, ask, main, wait_for
+from pace import best, slowness
 
 NET = "/v1/networks/default"
 WIRES = 10000
@@ -37,7 +38,7 @@ class Scale(DaemonTest):
         objects = d.get("/v1/stats").json["objects"]
         self.assertEqual((objects["vifs"], objects["ports"], objects["wires"]), (2 * wires, 2 * wires, wires))
         print(f"\n{wires} wires, {5 * wires} requests: {took:.1f} s, {5 * wires / took:.0f} a second", file=sys.stderr)
-        self.assertLess(took, 240 * SLOW)
+        self.assertLess(took, 240 * SLOW * slowness())
         if wires == WIRES:
             self.check(d.put(f"{NET}/wires/more", {}), 409, "LimitReached")
             self.check(d.put("/v1/vifs/more", {"kind": "none"}), 409, "LimitReached")
@@ -56,22 +57,24 @@ class Scale(DaemonTest):
                 break
             after = f"&after={page['next']}"
         self.assertEqual(names, wires)
-        # The best of three: a busy machine is no fault of the daemon's.
-        start = whole = stop = 1e9
-        for _ in range(3):
+        stops, start = [], 0.0
+
+        def restart() -> float:
+            nonlocal start
             began = time.monotonic()
             self.assertEqual(d.stop(), 0)
-            stop = min(stop, time.monotonic() - began)
+            stops.append(time.monotonic() - began)
             began = time.monotonic()
             d.start()
-            start = min(start, time.monotonic() - began)
+            start = time.monotonic() - began
             wait_for(lambda: d.table()["legs"] == 2 * wires, "all legs")
-            whole = min(whole, time.monotonic() - began)
+            return time.monotonic() - began
+
+        whole = best("all wires are served again", 2 * SLOW, restart)[-1]
+        stop = best("the end", 1 * SLOW, lambda: stops.pop() if stops else restart() and stops.pop())[-1]
         print(f"a change {1000 * change:.1f} ms, a page of 1,000 {1000 * longest:.0f} ms, "
               f"stop {stop:.2f} s, start {start:.2f} s, all wires {whole:.2f} s", file=sys.stderr)
-        self.assertLess(change, 0.5 * SLOW)
-        self.assertLess(whole, 2 * SLOW)
-        self.assertLess(stop, 1 * SLOW)
+        self.assertLess(change, 0.5 * SLOW * slowness())
 
     def test_ten_thousand_wires_at_once(self) -> None:
         """In one transaction, and as a whole configuration; then what one change costs where there are so many."""
@@ -94,7 +97,7 @@ class Scale(DaemonTest):
         self.assertEqual(d.table()["legs"], 2 * wires)
         print(f"{wires} wires in one transaction: {took:.2f} s; {d.get('/v1/stats').json['last_change']}", file=sys.stderr)
         # Docs say what a release build needs; this one may be a debug build on a busy machine.
-        self.assertLess(took, 10 * SLOW)
+        self.assertLess(took, 10 * SLOW * slowness())
         least = 1e9
         for i in range(20):
             self.check(d.patch(f"{NET}/wires/w{i}", {"b": None}), 200)
@@ -102,7 +105,7 @@ class Scale(DaemonTest):
             least = min(least, change["compile_us"] + change["build_us"] + change["publish_us"])
         print(f"one change among {wires}: {least:.0f} us of CPU, and {change['wait_us']:.0f} us of waiting", file=sys.stderr)
         if SLOW == 1:
-            self.assertLess(least, 5000)
+            self.assertLess(least, 5000 * slowness())
         began = time.monotonic()
         shown = d.get("/v1/config")
         took = time.monotonic() - began

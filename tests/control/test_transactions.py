@@ -211,6 +211,7 @@ class Transactions(Base):
         self.check(self.send([op("PUT", "/v1/vifs/v", vif), op("PUT", f"{NET}/ports/p", {"vif": "v"}),
                               op("PUT", f"{NET}/wires/w", {"a": "p", "b": "b"})]), 200)
         d.fake("link v up")
+        wait_for(lambda: d.get("/v1/vifs/v").json["status"]["state"] == "up", "up")
         d.fake("send v 0 5 100")
         was = d.get("/v1/vifs/v").json
         over = [op("DELETE", "/v1/vifs/v?detach=1"), op("PUT", "/v1/vifs/u", vif | {"owner": "me", "worker": 0}),
@@ -393,7 +394,7 @@ class Limits(Base):
         clients = []
         for _ in range(12):
             client = socket.socket(socket.AF_UNIX)
-            client.settimeout(60)
+            client.settimeout(240)
             client.connect(self.d.socket)
             client.sendall(head + body[:-1])  # all but the last byte: all are held at once
             clients.append(client)

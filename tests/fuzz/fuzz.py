@@ -257,7 +257,7 @@ def run(build: Path, targets: list[str], seconds: int, runs: int, jobs: int) -> 
             limit = [f"-max_total_time={seconds}"] if seconds else []
             limit += [f"-runs={runs}"] if runs else []
             running[target] = (subprocess.Popen(
-                [program(build, target), *limit, f"-max_len={MAX_LEN[target]}", "-print_final_stats=1", "-timeout=10",
+                [program(build, target), *limit, f"-max_len={MAX_LEN[target]}", "-print_final_stats=1", "-timeout=60",
                  f"-artifact_prefix={build}/fuzz-found/{target}-", str(found)],
                 stdout=subprocess.DEVNULL, stderr=(build / "fuzz-found" / f"{target}.log").open("w"), text=True),
                 time.monotonic())

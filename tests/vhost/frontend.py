@@ -239,7 +239,7 @@ class FrontEnd:
     second of which has the buffers; OSError if there aren't any."""
 
     def __init__(self, path: str, *, listen: bool = False, features: int = USUAL, ring_size: int = 256,
-                 memory_size: int = 4 << 20, timeout: float = 10.0, pairs: int = 1, huge: bool = False) -> None:
+                 memory_size: int = 4 << 20, timeout: float = 60.0, pairs: int = 1, huge: bool = False) -> None:
         self.path, self.timeout, self.wanted, self.features = path, timeout, features, 0
         self.protocol = 0
         self.pairs = pairs
@@ -370,7 +370,7 @@ class FrontEnd:
         """Returns when all messages before have been handled."""
         self.ask(GET_FEATURES)
 
-    def closed(self, within: float = 5.0) -> bool:
+    def closed(self, within: float = 60.0) -> bool:
         """True if the back end closes the connection."""
         assert self.socket is not None
         end = time.monotonic() + within
@@ -508,7 +508,7 @@ class FrontEnd:
             self.post(pair=pair)
         return frames
 
-    def receive_frames(self, count: int, within: float = 10.0, pair: int = 0) -> list[bytes]:
+    def receive_frames(self, count: int, within: float = 60.0, pair: int = 0) -> list[bytes]:
         """Waits for count frames; returns what has come by then."""
         frames: list[bytes] = []
         end = time.monotonic() + within
@@ -519,7 +519,7 @@ class FrontEnd:
                 time.sleep(0.0005)
         return frames
 
-    def interrupted(self, ring: int, within: float = 5.0) -> bool:
+    def interrupted(self, ring: int, within: float = 60.0) -> bool:
         """Waits for an interrupt of a ring and takes it."""
         ready, _, _ = select.select([self.rings[ring].call_fd], [], [], within)
         if ready:

@@ -46,7 +46,8 @@ static struct leg *make_leg(vif_slot to, vif_slot monitor)
 
     if (monitor != VIF_SLOT_NONE)
         program.steps[program.step_count++] = (struct hop_step){.kind = HOP_TAP, .vif = monitor};
-    program.steps[program.step_count++] = (struct hop_step){.kind = HOP_END, .vif = to, .wait = true, .stall_ms = 2000};
+    program.steps[program.step_count++] =
+        (struct hop_step){.kind = HOP_END, .vif = to, .wait = true, .stall_ms = 60000};
     return leg_create(&program);
 }
 

@@ -180,7 +180,7 @@ class Pump:
             return all(self.numbers[OFFERED + number] == self.numbers[1 + number]
                        for number, (_, index) in enumerate(self.ends) if index == TRANSMIT)
 
-        return self._turn() and wait_for(done, 20) and self._turn()
+        return self._turn() and wait_for(done) and self._turn()
 
     def close(self) -> None:
         if self.pid:

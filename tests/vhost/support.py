@@ -81,7 +81,7 @@ class Host:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         try:
-            status = self.process.wait(30)
+            status = self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = self.process.wait()
@@ -123,7 +123,7 @@ class Flow:
             raise AssertionError(f"the neighbour's wire: {self.failed or 'no turn at all'}")
 
 
-def wait_for(condition: Callable[[], bool], within: float = 10.0) -> bool:
+def wait_for(condition: Callable[[], bool], within: float = 60.0) -> bool:
     end = time.monotonic() + within
     while not condition():
         if time.monotonic() > end:
@@ -184,7 +184,7 @@ class HostCase(unittest.TestCase):
         self.addCleanup(self.check_descriptors)
 
     def check_descriptors(self) -> None:
-        if not wait_for(lambda: self.host.descriptors() <= self.descriptors, 3):
+        if not wait_for(lambda: self.host.descriptors() <= self.descriptors):
             names = os.popen(f"ls -l /proc/{self.host.process.pid}/fd").read()
             self.fail(f"{self.host.descriptors() - self.descriptors} descriptors leaked:\n{names}")
         if len(os.listdir("/proc/self/fd")) > self.own_descriptors:

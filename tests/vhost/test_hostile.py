@@ -25,7 +25,7 @@ class Protocol(HostCase):
         """Both vifs still serve a sound front end, soon."""
         start = time.monotonic()
         a, b = self.started(0), self.started(1)
-        self.assertLess(time.monotonic() - start, 10)
+        self.assertLess(time.monotonic() - start, 30)
         self.check_flow(a, b)
         self.check_flow(b, a)
         for end in (a, b):
@@ -90,7 +90,7 @@ class Protocol(HostCase):
             start = time.monotonic()
             with self.subTest(data=data):
                 b = self.started(1)
-                self.assertLess(time.monotonic() - start, 10)
+                self.assertLess(time.monotonic() - start, 30)
                 b.close()
                 self.wait_link(1, "down", "waiting")
                 self.assertTrue(end.closed())
@@ -108,7 +108,7 @@ class Protocol(HostCase):
             pass
         start = time.monotonic()
         b = self.started(1)
-        self.assertLess(time.monotonic() - start, 10)
+        self.assertLess(time.monotonic() - start, 30)
         b.close()
         end.close()
         self.wait_link(0, "down", "waiting")
@@ -308,16 +308,16 @@ class Protocol(HostCase):
         thread = threading.Thread(target=stall)
         thread.start()
         try:
-            deadline, rounds = time.monotonic() + 60, 0
+            deadline, rounds = time.monotonic() + 240, 0
             # On a busy machine both rounds may be over before the peer has stalled a few times.
             while rounds < 2 or (stalls <= 3 and time.monotonic() < deadline):
                 rounds += 1
                 start = time.monotonic()
-                with FrontEnd(self.path("1.sock"), timeout=30) as end:
+                with FrontEnd(self.path("1.sock"), timeout=120) as end:
                     end.connect()
                     end.start()
                     self.wait_link(1, "up")
-                self.assertLess(time.monotonic() - start, 20)
+                self.assertLess(time.monotonic() - start, 60)
                 self.wait_link(1, "down", "waiting")
         finally:
             ended.set()
@@ -387,7 +387,7 @@ class Protocol(HostCase):
                     end.connect()
                     end.send_raw(data, (end.memory_fd,) * count)
                     self.assertTrue(end.closed())
-            self.assertTrue(wait_for(lambda: self.host.descriptors() <= before, 3),
+            self.assertTrue(wait_for(lambda: self.host.descriptors() <= before),
                             f"{data[:12]!r}: {self.host.descriptors() - before} descriptors leaked")
         self.check_alive()
 
@@ -647,7 +647,9 @@ class Broken(HostCase):
             ring.offer(5)
             ring.publish()
             self.assertTrue(wait_for(lambda: self.host.numbers("count 0")[2] == count), count)
-            self.assertEqual([head for head, _ in ring.used_chains()], [5])
+            used: list[int] = []
+            self.assertTrue(wait_for(lambda: used.extend(head for head, _ in ring.used_chains()) or used))
+            self.assertEqual(used, [5])
         ring.free.append(5)
         self.assertEqual(self.host.state(0).link, "up")
         self.check_flow(a, b)

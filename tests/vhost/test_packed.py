@@ -88,7 +88,7 @@ class Frames(HostCase):
             b.write(ring.avail, struct.pack("<HH", 0, wish))
             a.transmit([frame(1)])
             self.assertTrue(wait_for(lambda: ring.flags(ring.next_used) & frontend.WRITE != 0))
-            self.assertEqual(b.interrupted(RECEIVE, 5 if told else 0.3), told)
+            self.assertEqual(b.interrupted(RECEIVE, 60 if told else 0.3), told)
             self.assertTrue(b.received())
         # The third from now, and not the ones before.
         b.write(ring.avail, struct.pack("<HH", (ring.next_used + 2) | ring.used_wrap << 15, frontend.EVENT_DESC))

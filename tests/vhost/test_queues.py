@@ -140,7 +140,7 @@ class Queues(HostCase):
                 b.use_pairs(dice.randint(1, PAIRS))
             return sum(map(len, got)) >= count * PAIRS
 
-        self.assertTrue(wait_for(finished, 60), [len(part) for part in got])
+        self.assertTrue(wait_for(finished, 300), [len(part) for part in got])
         for part in got:  # in which order, where queues change, is the receiver's to say
             self.assertEqual(sorted(part), list(range(count)))
         self.assertEqual(self.host.numbers("leg 0 0")[:3], [count * PAIRS, count * PAIRS, 0])
@@ -158,7 +158,7 @@ class Queues(HostCase):
             self.host.must(f"place 0 {len(got[0]) % PAIRS} 0")
             return sum(map(len, got)) >= count * PAIRS
 
-        self.assertTrue(wait_for(finished, 60), [len(part) for part in got])
+        self.assertTrue(wait_for(finished, 300), [len(part) for part in got])
         self.assertEqual(got, [list(range(count))] * PAIRS)
 
     def test_orders(self) -> None:

@@ -159,9 +159,9 @@ class Paths(HostCase):
         with socket.socket(socket.AF_UNIX) as rude:
             rude.bind(path)
             rude.listen(1)
-            rude.settimeout(10)
-            self.accepted("vhost", path)
+            rude.settimeout(60)
             start = time.monotonic()
+            self.accepted("vhost", path)
             for _ in range(5):
                 rude.accept()[0].close()
             self.assertGreater(time.monotonic() - start, 0.9, "it is tried in a loop without a pause")
@@ -236,10 +236,14 @@ class Crowded(unittest.TestCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        alone = self.best_of(())
         crowd = tuple(os.open(os.devnull, os.O_RDONLY) for _ in range(min(10000, hard - 1000)))
         try:
-            self.assertLess(self.best_of(crowd), 5 * alone + 0.002)
+            times = []
+            for _ in range(5):  # a machine that is busy may disturb one of the two alone
+                times.append((self.best_of(()), self.best_of(crowd)))
+                if times[-1][1] < 5 * times[-1][0] + 0.002:
+                    return
+            self.fail(f"with few descriptors and with many: {times}")
         finally:
             for fd in crowd:
                 os.close(fd)
