@@ -93,36 +93,36 @@ static bool is_in_memory(const struct guest_memory *memory, const void *address,
 }
 
 // A descriptor of our own for the library's eventfd, since it closes its own
-// while workers may still use it. Returns -1 for none and for what isn't an
-// eventfd: a write to it could block a worker or go anywhere.
-static int dup_eventfd(const struct vif *vif, int fd, const char *what)
+// while workers may still use it; in *copy, −1 for none and for what isn't an
+// eventfd: a write to it could block a worker or go anywhere. Returns 0 or -errno:
+// a guest that isn't called would sleep for ever.
+static int dup_eventfd(const struct vif *vif, int fd, const char *what, int *copy)
 {
     char path[32], target[32];
     ssize_t len;
     int flags, own;
 
+    *copy = -1;
     if (fd < 0)
-        return -1;
+        return 0;
     own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (own < 0) {
-        eal_log_limited(LOG_LEVEL_ERROR, vif->slot, "dup", "vif %s: no file descriptor for its %s eventfd: %s",
-                        vif_name(vif), what, strerror(errno));
-        return -1;
-    }
+    if (own < 0)
+        return -errno;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", own);
     len = readlink(path, target, sizeof(target));
     if (len != (ssize_t)strlen("anon_inode:[eventfd]") || memcmp(target, "anon_inode:[eventfd]", (size_t)len) != 0) {
         eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "eventfd",
                         "vif %s: the front end's %s descriptor is no eventfd; it isn't used", vif_name(vif), what);
         close(own);
-        return -1;
+        return 0;
     }
     flags = fcntl(own, F_GETFL);
     if (flags < 0 || fcntl(own, F_SETFL, flags | O_NONBLOCK) != 0) {
         close(own);
-        return -1;
+        return 0;
     }
-    return own;
+    *copy = own;
+    return 0;
 }
 
 // As the library and the protocol have it: the wrap counter in bit 15.
@@ -185,6 +185,7 @@ static int load_ring(struct attachment *attachment, unsigned ring, const struct 
     const struct guest_memory *memory = &attachment->memory;
     struct rte_vhost_vring vring;
     size_t size;
+    int err;
 
     if (rte_vhost_get_vhost_vring(attachment->vid, ring, &vring) != 0 || vring.desc == NULL || vring.avail == NULL ||
         vring.used == NULL) {
@@ -237,14 +238,18 @@ static int load_ring(struct attachment *attachment, unsigned ring, const struct 
         return -EAGAIN;
     }
     if (vq->packed) {
-        int err = find_packed_place(attachment, ring, config->known[ring], reason, reason_size);
-
+        err = find_packed_place(attachment, ring, config->known[ring], reason, reason_size);
         if (err != 0)
             return err;
     }
-    vq->kick_fd = dup_eventfd(attachment->vif, vring.kickfd, "kick");
-    vq->call_fd = dup_eventfd(attachment->vif, vring.callfd, "call");
-    return 0;
+    err = dup_eventfd(attachment->vif, vring.kickfd, "kick", &vq->kick_fd);
+    if (err == 0)
+        err = dup_eventfd(attachment->vif, vring.callfd, "call", &vq->call_fd);
+    if (err != 0)
+        snprintf(reason, reason_size,
+                 "no file descriptor for the eventfds of ring %u: %s (raise patchbayd's limit of open files)", ring,
+                 strerror(-err));
+    return err;
 }
 
 // From the SIGBUS handler, on the worker that made the access. The engine reads

@@ -165,12 +165,16 @@ struct memory_region {
     uint64_t guest, size, user, offset;
 };
 
-// Maps a region as the library will, and unmaps it.
-static bool can_map(const struct memory_region *region, int fd)
+struct mapping {
+    void *start;
+    uint64_t size;
+};
+
+// Maps a region as the library will.
+static bool map(struct mapping *mapping, const struct memory_region *region, int fd)
 {
     struct stat status;
     uint64_t size = region->size + region->offset;
-    void *mapped;
 
     if (region->size == 0 || size < region->size || fstat(fd, &status) != 0)
         return false;
@@ -178,28 +182,30 @@ static bool can_map(const struct memory_region *region, int fd)
         size = (size + (uint64_t)status.st_blksize - 1) / (uint64_t)status.st_blksize * (uint64_t)status.st_blksize;
     if (size == 0)
         return false;
-    mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (mapped == MAP_FAILED)
-        return false;
-    munmap(mapped, size);
-    return true;
+    mapping->start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    mapping->size = size;
+    return mapping->start != MAP_FAILED;
 }
 
 bool vhost_message_can_map(const void *context)
 {
     const char *payload = (const char *)context + MESSAGE_HEADER;
+    struct mapping mappings[MEMORY_REGIONS];
     struct descriptors fds;
-    uint32_t regions;
+    uint32_t regions, mapped;
 
     memcpy(&regions, payload, sizeof(regions));
     if (!read_descriptors(context, &fds) || regions != (uint32_t)fds.count)
         return true; // the library refuses that by itself, before it does anything
-    for (uint32_t i = 0; i < regions; i++) {
+    // All at once: each may fit where all of them don't.
+    for (mapped = 0; mapped < regions; mapped++) {
         struct memory_region region;
 
-        memcpy(&region, payload + MEMORY_HEADER + i * MEMORY_REGION, sizeof(region));
-        if (!can_map(&region, fds.fds[i]))
-            return false;
+        memcpy(&region, payload + MEMORY_HEADER + mapped * MEMORY_REGION, sizeof(region));
+        if (!map(&mappings[mapped], &region, fds.fds[mapped]))
+            break;
     }
-    return true;
+    for (uint32_t i = 0; i < mapped; i++)
+        munmap(mappings[i].start, mappings[i].size);
+    return mapped == regions;
 }

@@ -5,6 +5,7 @@
 // wait for the workers.
 
 #include "guest_call.h"
+#include "sigbus.h"
 #include "vif_vhost.h"
 
 #include <string.h>
@@ -159,6 +160,14 @@ void vif_vhost_attach(struct vif_vhost *vhost)
         return;
     }
     attachment = attachment_create(vif, vhost->vid, &config, reason, sizeof(reason));
+    // Looking for the place of a packed ring reads it, before anything is watched.
+    if (sigbus_tolerated()) {
+        vhost->truncated = true;
+        if (attachment != NULL)
+            attachment_free(attachment);
+        vif_vhost_explain(vhost);
+        return;
+    }
     if (attachment == NULL) {
         vif_set_link(vif, VIF_LINK_DOWN, "%s", reason);
         return;
@@ -209,6 +218,10 @@ void vif_vhost_detach(struct vif_vhost *vhost)
 
         vhost->broken[ring] = atomic_load_explicit((_Atomic(const char *) *)&vq->broken, memory_order_relaxed);
         vhost->drained[ring] = vq->drained;
+        // There are pages of ours now where the guest's were, and the library keeps the mapping for as long as it is
+        // told the same table: no reset makes it the guest's again.
+        if (vhost->broken[ring] == attachment_memory_gone)
+            vhost->truncated = true;
     }
     if (vhost->announce)
         vhost->announce = attachment->announce;

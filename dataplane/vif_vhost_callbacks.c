@@ -216,19 +216,24 @@ static const struct vhost_message_rule *judge(const struct vif_vhost *vhost, con
     return rule;
 }
 
+// The last message that changes the device failed in the library, or after_message would have been called: its memory
+// may be unmapped. So whatever comes next, also what changes nothing, brings nothing back before there is memory anew.
+static void note_failure(struct vif_vhost *vhost)
+{
+    if (vhost->pending == NULL)
+        return;
+    vhost->failed = vhost->pending;
+    vhost->pending = NULL;
+    vhost->memory = false;
+    vif_vhost_explain(vhost);
+}
+
 // What a message may change under the workers is taken away from them before.
 // The library's indices have to be right by then too: when it translates ring
 // addresses and finds that its index isn't the one in the guest's memory, it
 // believes the guest.
 static void prepare(struct vif_vhost *vhost, const struct vhost_message_rule *rule)
 {
-    if (vhost->pending != NULL) {
-        // The last one failed, or after_message would have been called. Its
-        // memory may be unmapped.
-        vhost->failed = vhost->pending;
-        vhost->memory = false;
-        vif_vhost_explain(vhost);
-    }
     vhost->pending = rule->name;
     if (vhost->attached != NULL) {
         if (vif_link(vhost->vif) != VIF_LINK_BROKEN) {
@@ -276,6 +281,7 @@ static enum rte_vhost_msg_result before_message(int vid, void *context)
     vhost_received_taken();
     memcpy(&message, context, sizeof(message));
     if (vhost != NULL) { // NULL: of a connection that was superseded
+        note_failure(vhost);
         rule = judge(vhost, &message, context, reason, sizeof(reason));
         if (rule != NULL && rule->request == REQUEST_SET_LOG_BASE) {
             handled = set_log(vhost, rule, &message, context, reason, sizeof(reason)) == 0;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -221,7 +222,7 @@ class Protocol(HostCase):
                 for ring in end.rings:  # where there was no memory the addresses are forgotten
                     end.send(frontend.SET_VRING_ADDR, ring.address())
                 self.wait_link(0, "up")
-        # What can't be mapped is refused before anything is changed.
+        # What can't be mapped, each by itself or all of it together, is refused before anything is changed.
         with FrontEnd(self.path("0.sock")) as end:
             end.connect()
             end.start()
@@ -233,6 +234,10 @@ class Protocol(HostCase):
             self.assertFalse(end.acked(frontend.SET_MEM_TABLE, end.memory_table(), (reader,)))
             self.assertFalse(end.acked(frontend.SET_MEM_TABLE, end.memory_table([(base, size, user, 0)] * 2),
                                        (end.memory_fd, writer)))
+            before = self.host.descriptors()
+            far = [(base + (i << 46), 1 << 44, user + (i << 46), 0) for i in range(8)]  # 128 TiB
+            self.assertFalse(end.acked(frontend.SET_MEM_TABLE, end.memory_table(far), (end.memory_fd,) * 8))
+            self.assertEqual(self.host.descriptors(), before)
             os.close(reader)
             os.close(writer)
             self.assertEqual(self.host.state(0).link, "up")
@@ -240,27 +245,41 @@ class Protocol(HostCase):
 
     def test_failed_memory_then_traffic(self) -> None:
         """A message that failed in the library leaves it in a state that nobody knows: no attachment until it has
-        its memory anew."""
-        a, b = self.started(0), self.started(1)
-        self.check_flow(a, b)
+        its memory anew, whatever comes before that."""
+        ring = struct.pack("<Q", 0)
+        for first, (request, payload, with_call) in enumerate(((frontend.SET_VRING_CALL, ring, True),
+                                                               (frontend.GET_FEATURES, b"", False),
+                                                               (frontend.SET_STATUS, struct.pack("<Q", 15), False))):
+            with self.subTest(request=request):
+                a, b = self.started(0), self.started(1)
+                self.fail_memory(a, b, 1000 * first, request, payload, with_call)
+                for slot, end in enumerate((a, b)):
+                    end.close()
+                    self.wait_link(slot, "down", "waiting")
+
+    def fail_memory(self, a: FrontEnd, b: FrontEnd, first: int, request: int, payload: bytes, with_call: bool) -> None:
+        self.check_flow(a, b, first)
         self.assertFalse(a.acked(frontend.SET_MEM_TABLE, a.memory_table(), ()))  # no descriptor
-        a.transmit([frame(i) for i in range(100, 110)])
-        b.transmit([frame(i) for i in range(200, 210)])
+        a.transmit([frame(first + i) for i in range(100, 110)])
+        b.transmit([frame(first + i) for i in range(200, 210)])
         for ring in a.rings:
             ring.kick()
         time.sleep(0.2)
         self.assertEqual(self.host.state(0).link, "paused")
         self.assertEqual(b.received(), [])
         # Another message that succeeds brings no memory back.
-        self.assertTrue(a.acked(frontend.SET_VRING_CALL, struct.pack("<Q", 0), (a.rings[0].call_fd,)))
+        a.send(request, payload, (a.rings[0].call_fd,) if with_call else (), frontend.NEED_REPLY)
+        a.receive()
+        a.sync()
         self.wait_link(0, "down", "SET_MEM_TABLE failed")
+        self.assertEqual(b.received(), [])
         self.assertTrue(a.acked(frontend.SET_MEM_TABLE, a.memory_table(), (a.memory_fd,)))
         self.wait_link(0, "up")
-        self.assertEqual([number(data) for data in b.receive_frames(10)], list(range(100, 110)))
+        self.assertEqual([number(data) for data in b.receive_frames(10)], list(range(first + 100, first + 110)))
         a.receive_frames(10, 0.5)  # what waited for it, or nothing if it was dropped as down
         a.reclaim()
-        self.check_flow(a, b, 300)
-        self.check_flow(b, a, 400)
+        self.check_flow(a, b, first + 300)
+        self.check_flow(b, a, first + 400)
 
     def test_second_connection(self) -> None:
         a, b = self.started(0), self.started(1)
@@ -505,6 +524,30 @@ class Descriptors(HostCase):
             self.check_without(self.attach_with(file.fileno(), None))
             self.check_without(self.attach_with(ours.fileno(), None))
 
+    def test_none_left(self) -> None:
+        """A guest that couldn't be called would sleep for ever: its vif says why it isn't served."""
+        end = self.front_end(0)
+        end.connect()
+        end.negotiate()
+        end.set_memory()
+        for ring in end.rings:
+            end.set_ring(ring)
+        end.sync()
+        pid = self.host.process.pid
+        used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), limits[1]))
+        try:
+            end.enable()
+            end.sync()
+            self.wait_link(0, "down", "no file descriptor for the eventfds of ring 0")
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        end.post()
+        end.ring_state(frontend.SET_VRING_ENABLE, 0, 1)
+        self.wait_link(0, "up")
+        self.check_without(end)
+
     def test_call_is_full(self) -> None:
         """A guest that never looks at its interrupts, with a blocking eventfd that is full."""
         end = self.attach_with(None, None)
@@ -560,6 +603,15 @@ class Memory(HostCase):
         a.u64(frontend.SET_VRING_CALL, 0, (a.rings[0].call_fd,))
         a.ask(frontend.GET_FEATURES)
         self.assertEqual(self.host.state(0).link, "broken")
+        # Nor does the driver's reset: what is in its place isn't the guest's.
+        a.ask(frontend.GET_VRING_BASE, struct.pack("<II", 0, 0))
+        a.ask(frontend.GET_VRING_BASE, struct.pack("<II", 1, 0))
+        a.send(frontend.SET_MEM_TABLE, a.memory_table(), (a.memory_fd,))
+        for ring in a.rings:
+            a.set_ring(ring, 0)
+        a.enable()
+        a.sync()
+        self.wait_link(0, "broken", "truncated")
         a.disconnect()
         self.wait_link(0, "down", "waiting")
         again = self.started(0)
@@ -567,10 +619,13 @@ class Memory(HostCase):
         self.check_flow(b, again, 60)
 
     def test_truncated_before_the_rings_are_set(self) -> None:
-        """The library itself reads the used index."""
+        """The library itself reads the used index, and we look where a packed ring stands; here all of one that is gone
+        is in one page, so that nobody else would notice."""
+        packed = frontend.USUAL | frontend.RING_PACKED
         b = self.started(1)
-        for size in (0, 4096):
-            with self.subTest(size=size), FrontEnd(self.path("0.sock")) as end:
+        for size, features in ((0, frontend.USUAL), (4096, frontend.USUAL), (0, packed), (0x20000, packed)):
+            with self.subTest(size=size, features=features), \
+                    FrontEnd(self.path("0.sock"), features=features, ring_size=64) as end:
                 end.connect()
                 end.negotiate()
                 os.ftruncate(end.memory_fd, size)
