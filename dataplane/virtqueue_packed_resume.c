@@ -6,9 +6,10 @@
 // mostly: read from where the device stands, it has what is available, then
 // what was used in the lap before, then what was used in this one.
 //
-// What can't be told apart: a chain of several descriptors keeps all but its
-// first as the driver wrote them when it is used, so they look available. Then
-// the front end is believed, unless the ring shows that it is wrong.
+// What can't always be told apart: a chain of several descriptors keeps all but its
+// first as the driver wrote them when it is used, so they look available. Drivers with
+// indirect tables make no such chains; with others the front end is believed, unless the
+// ring shows that it is wrong.
 
 #include "virtqueue_packed_resume.h"
 
@@ -18,7 +19,10 @@ const char virtqueue_packed_index_lost[] =
     "packed_index_lost: where its packed rings stood before the front end lost its back end can't be told: "
     "restart the guest's driver, or reboot the guest";
 
-enum { STEPS_MAX = 3 };
+enum {
+    STEPS_MAX = 3,
+    PACKED_BEGINNING = 1 << VRING_PACKED_EVENT_F_WRAP_CTR, // descriptor 0 in the first lap
+};
 
 struct place {
     uint32_t next;
@@ -64,16 +68,22 @@ static void scan_ring(struct scan *scan)
     }
 }
 
+// What a ring looks like from a place where a device may stand.
+struct finding {
+    struct place place;
+    uint32_t torn; // descriptors after it that are used already: it died while it published them
+    bool full;     // all of them are available
+};
+
 // True if all of the ring is as a device at that place leaves it that was
-// given no chains. *torn: how many descriptors after it are used already: it
-// died while it published them.
-static bool is_sound(const struct virtqueue *vq, struct place place, uint32_t *torn)
+// given no chains.
+static bool is_sound(const struct virtqueue *vq, struct place place, struct finding *finding)
 {
     enum { FIRST, TORN, AVAILABLE, OLD } state = FIRST;
     uint32_t index = place.next;
     bool wrap = place.wrap;
 
-    *torn = 0;
+    *finding = (struct finding){.place = place};
     for (uint32_t ahead = 0; ahead < vq->size; ahead++) {
         uint64_t word = word_at(vq, index);
 
@@ -84,7 +94,7 @@ static bool is_sound(const struct virtqueue *vq, struct place place, uint32_t *t
         } else if (is_used(word, wrap)) {
             if (state != TORN)
                 return false;
-            ++*torn;
+            finding->torn++;
         } else if (is_used(word, !wrap)) {
             state = OLD;
         } else {
@@ -95,6 +105,7 @@ static bool is_sound(const struct virtqueue *vq, struct place place, uint32_t *t
             wrap = !wrap;
         }
     }
+    finding->full = state != OLD && finding->torn == 0;
     return true;
 }
 
@@ -133,7 +144,7 @@ static bool may_be_rest(const struct virtqueue *vq, struct place place)
 }
 
 // The one place where the ring is sound; false: there is none, or several.
-static bool find_place(const struct scan *scan, struct place *found, uint32_t *found_torn)
+static bool find_place(const struct scan *scan, struct finding *found)
 {
     unsigned count = 0;
 
@@ -142,11 +153,10 @@ static bool find_place(const struct scan *scan, struct place *found, uint32_t *f
     for (uint32_t i = 0; i <= scan->step_count; i++) {
         for (unsigned wrap = 0; wrap < 2; wrap++) {
             struct place place = {i == 0 ? 0 : scan->steps[i - 1], wrap};
-            uint32_t torn;
+            struct finding finding;
 
-            if (is_sound(scan->vq, place, &torn)) {
-                *found = place;
-                *found_torn = torn;
+            if (is_sound(scan->vq, place, &finding)) {
+                *found = finding;
                 count++;
             }
         }
@@ -195,29 +205,39 @@ static void stand_at(struct virtqueue *vq, struct place place, uint32_t ahead)
     vq->wrap = next < vq->size ? place.wrap : !place.wrap;
 }
 
+// True if a place at which a ring is sound is the one although the driver may make chains of several descriptors, so
+// that what looks available there may be what is left of a used one: the last that was used, or one that new ones
+// have overwritten in part. Behind the latter come used ones, or, in a ring that is full, the device's place.
+static bool is_certain(const struct scan *scan, const struct finding *found, bool may_be_full)
+{
+    return found->torn == 0 && !may_be_rest(scan->vq, found->place) && (may_be_full || !found->full);
+}
+
 bool virtqueue_packed_resume(struct virtqueue *vq, uint16_t base, bool to_guest)
 {
     struct place said = {base & 0x7fff, base >> VRING_PACKED_EVENT_F_WRAP_CTR};
     struct scan scan = {.vq = vq};
-    struct place found = {0};
-    uint32_t torn = 0;
-    bool refuted;
+    struct finding found = {0};
+    bool chains, sound, unknowing;
 
     scan_ring(&scan);
-    refuted = is_refuted(vq, said);
-    if (find_place(&scan, &found, &torn)) {
-        if (found.next == said.next && found.wrap == said.wrap && torn == 0) {
-            stand_at(vq, said, 0);
-            return true;
-        }
-        // A driver that has indirect tables makes no other chains.
-        if (!scan.chains && (vq->indirect || !may_be_rest(vq, found))) {
-            if (torn > 0 && !finish(vq, found, to_guest))
-                return false;
-            stand_at(vq, found, torn > 0 ? torn + 1 : 0);
-            return true;
-        }
+    chains = !vq->indirect || scan.chains;
+    // The beginning is also what a front end says that never heard of another place.
+    unknowing = chains && base == PACKED_BEGINNING;
+    sound = find_place(&scan, &found);
+    // A ring that is full of buffers to be received into is as it should be, from the start on.
+    if (sound && found.place.next == said.next && found.place.wrap == said.wrap && found.torn == 0 &&
+        (!unknowing || is_certain(&scan, &found, to_guest))) {
+        stand_at(vq, said, 0);
+        return true;
+    }
+    if (sound && (!chains || is_certain(&scan, &found, to_guest && !scan.chains))) {
+        if (found.torn > 0 && !finish(vq, found.place, to_guest))
+            return false;
+        stand_at(vq, found.place, found.torn > 0 ? found.torn + 1 : 0);
+        return true;
     }
     stand_at(vq, said, 0);
-    return !refuted;
+    // Among chains the ring refutes little.
+    return !is_refuted(vq, said) && !unknowing;
 }
