@@ -233,6 +233,23 @@ void balance_grown(vif_slot slot)
     any_grown = true;
 }
 
+void balance_forget(vif_slot slot)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < REMEMBERED; i++)
+        if (moved[i].slot == slot)
+            moved[i].rest = 0;
+    for (size_t i = 0; i < last.count; i++)
+        if (last.items[i].slot == slot)
+            last.items[i].worker = VIF_WORKER_NONE; // what it cost says nothing of the next one
+    for (size_t i = 0; i < wanted_count; i++)
+        if (wanted[i].slot != slot)
+            wanted[kept++] = wanted[i];
+    wanted_count = kept;
+    grown[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+}
+
 bool balance_pending(void)
 {
     return wanted_count > 0;

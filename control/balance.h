@@ -20,6 +20,9 @@ void balance_stop(void);
 // they are where the vif is pinned to: it may have been pinned while they were made.
 void balance_grown(vif_slot slot);
 
+// The slot's vif is gone: the next one there has moved nowhere yet.
+void balance_forget(vif_slot slot);
+
 // Are there moves that no request asked for?
 bool balance_pending(void);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "devices.h"
 
+#include "balance.h"
 #include "control.h"
 #include "log.h"
 
@@ -90,6 +91,7 @@ static void on_removed(struct device_job *job)
 
     going--;
     free_device(device);
+    balance_forget(slot);
     model_slot_release(control.model, slot);
     hooks.gone();
 }
