@@ -38,7 +38,7 @@ MAX_LEN = {"virtqueue_split": 6144, "virtqueue_packed": 6144, "offload": 64, "se
 NEXT, WRITE, INDIRECT = 1, 2, 4
 SIZE, BASE, HOLE = 16, 0x1000, 0x4000
 FROM_AT, TO_AT, MONITOR_AT, BUFFERS_AT = 0, 1024, 2048, 3072
-HDR10, EVENT_IDX, INDIRECT_DESC, MERGEABLE = 1, 2, 4, 8
+HDR10, EVENT_IDX, INDIRECT_DESC, MERGEABLE, LOGGED = 1, 2, 4, 8, 32
 CSUM, TSO4, TSO6, ECN = 1, 2, 4, 8
 
 Desc = tuple[int, int, int, int]  # address, length, flags, next or id
@@ -82,7 +82,8 @@ def guests(ring: Callable[[bytearray, int, list[Desc], list[int], int], None]) -
     ]
     header = struct.pack("<BBHHHHH", 1, 1, 54, 536, 34, 16, 0)
     for number, (descs, heads) in enumerate(senders):
-        for features in (0, INDIRECT_DESC | EVENT_IDX, INDIRECT_DESC | MERGEABLE, HDR10 | INDIRECT_DESC):
+        for features in (0, INDIRECT_DESC | EVENT_IDX, INDIRECT_DESC | MERGEABLE, HDR10 | INDIRECT_DESC,
+                         INDIRECT_DESC | EVENT_IDX | MERGEABLE | LOGGED):
             receiver = receivers[(number + features) % len(receivers)]
             index = (0, 65530, 7)[number % 3]
             offloads = (0, CSUM, CSUM | TSO4, 15)[features % 4]

@@ -8,8 +8,10 @@
 // from it, delivers to it and, as a tap, to a second ring of it.
 // AddressSanitizer sees a byte outside; what must hold besides is checked here.
 
+#include "dataplane/guest_log.h"
 #include "dataplane/offload.h"
 #include "dataplane/virtqueue.h"
+#include "dataplane/virtqueue_packed_resume.h"
 #include "fuzz.h"
 #include "patchbay/counters.h"
 
@@ -26,8 +28,8 @@ enum {
     MONITOR_AT = 2048,
 };
 
-static void ring_open(struct virtqueue *vq, const struct guest_memory *memory, uint8_t *host, unsigned at,
-                      const uint8_t options[2], uint16_t index, uint8_t smaller)
+static void ring_open(struct virtqueue *vq, const struct guest_memory *memory, const struct guest_log *log,
+                      uint8_t *host, unsigned at, const uint8_t options[2], uint16_t index, uint8_t smaller)
 {
     uint8_t features = options[0];
 
@@ -49,6 +51,7 @@ static void ring_open(struct virtqueue *vq, const struct guest_memory *memory, u
         .last_used = index,
 #endif
         .memory = memory,
+        .log = features & 32 ? log : NULL,
         .hdr_len = features & 1 ? 10 : 12,
         .event_idx = features & 2,
         .indirect = features & 4,
@@ -60,7 +63,12 @@ static void ring_open(struct virtqueue *vq, const struct guest_memory *memory, u
     };
 #ifdef FUZZ_VIRTQUEUE_PACKED
     vq->next = index % vq->size;
+    vq->used_size = sizeof(*vq->device_event);
+#else
+    vq->used_size = 6 + 8u * vq->size;
 #endif
+    // Where the front end has it logged, which may be anywhere.
+    vq->used_log = options[1] & 128 ? UINT64_MAX - index : GUEST_BASE + (uint64_t)((uint8_t *)vq->used - host);
 }
 
 static bool lies_in(const uint8_t *data, uint32_t len, const uint8_t *region)
@@ -109,6 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct virtqueue from, to, monitor;
     struct guest_memory memory;
     enum transmit_stop stop;
+    struct guest_log log = {.size = 1}; // of the first eight pages, which are more than there are
     uint8_t *one, *two;
     size_t rest;
 
@@ -118,6 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     // From malloc, so that a byte beyond either end is seen.
     one = aligned_alloc(64, REGION);
     two = aligned_alloc(64, REGION);
+    log.bits = calloc(1, log.size);
     memset(one, 0, REGION);
     memset(two, 0, REGION);
     memcpy(one, data + OPTIONS, rest < REGION ? rest : REGION);
@@ -126,9 +136,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memory = (struct guest_memory){.count = 2,
                                    .regions = {{GUEST_BASE, REGION, (uint64_t)(uintptr_t)one - GUEST_BASE},
                                                {GUEST_HOLE, REGION, (uint64_t)(uintptr_t)two - GUEST_HOLE}}};
-    ring_open(&from, &memory, one, FROM_AT, data, (uint16_t)(data[2] | data[3] << 8), data[11]);
-    ring_open(&to, &memory, one, TO_AT, data + 4, (uint16_t)(data[2] | data[3] << 8), data[11]);
-    ring_open(&monitor, &memory, one, MONITOR_AT, data + 6, (uint16_t)(data[8] | data[9] << 8), data[11]);
+    ring_open(&from, &memory, &log, one, FROM_AT, data, (uint16_t)(data[2] | data[3] << 8), data[11]);
+    ring_open(&to, &memory, &log, one, TO_AT, data + 4, (uint16_t)(data[2] | data[3] << 8), data[11]);
+    ring_open(&monitor, &memory, &log, one, MONITOR_AT, data + 6, (uint16_t)(data[8] | data[9] << 8), data[11]);
 
     for (int rounds = 0; rounds < 3 && from.broken == NULL; rounds++) {
         uint16_t count = virtqueue_receive(&from, &burst, discarded);
@@ -145,6 +155,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         frame_set_single(&burst.frames[i], payload[i], LIMIT_FRAME_MIN + (data[10] * (i + 1)) % 4000);
     must(virtqueue_transmit_tapped(&to, &monitor, &burst, 0, FRAMES, &stop, &tap) <= FRAMES);
     must(virtqueue_arm(&from) || !from.armed);
+#ifdef FUZZ_VIRTQUEUE_PACKED
+    // As after the daemon was killed: where the rings stand is to be seen in them.
+    if (virtqueue_packed_resume(&from, (uint16_t)(from.next | from.wrap << 15), false))
+        must(from.next < from.size);
+    if (virtqueue_packed_resume(&to, (uint16_t)(data[2] % to.size | (data[3] << 8 & 0x8000)), true))
+        must(to.next < to.size);
+#endif
+    free(log.bits);
     free(one);
     free(two);
     return 0;
