@@ -14,6 +14,7 @@ from typing import Any
 
 from guests import QUIET, Guest, Nic, begin_tcp, checked_transfer, finish_tcp, resumes, tcp, wait_all
 from patchbay import Case, Daemon, check_sums, drops, leg, register, say, tee_stats, wait_for, wire_path, witness
+from scraped import check_scraped
 
 A, A_OFF, B = "10.9.0.1", "10.9.1.1", "10.9.0.2"
 B_OFF = "10.9.1.2"
@@ -190,6 +191,11 @@ class Offloads(Case):
         self.assertNotIn("segmented", tee_stats(stats, "whole"))
         cut = tee_stats(stats, "cut")["segmented"]
         self.assertGreater(cut["segments"], 5 * cut["frames"])
+        # On the wire's own legs, too.
+        self.daemon.set_wire("w1", b="b-off")
+        checked_transfer(self.a, self.b, B, 2)
+        self.assertGreater(segmented(self.daemon.settled("w1"), "a_to_b", "a"), 0)
+        check_scraped(self, self.daemon)
 
 
 if __name__ == "__main__":
