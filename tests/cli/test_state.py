@@ -85,6 +85,7 @@ class State(DaemonCase):
         self.assertIn("line 1", self.refused(2, "apply", "-f", self.write("{")))
         self.assertIn("{...}", self.refused(2, "apply", "-f", self.write("[]")))
         self.refused(2, "apply", "-f", self.folder + "/none")
+        self.assertIn("Is a directory", self.refused(2, "apply", "-f", self.folder))
         self.refused(2, "apply")
         self.refused(1, "export", self.folder + "/none/x")
         self.assertEqual(before, self.ok("export"))
@@ -129,3 +130,5 @@ class State(DaemonCase):
         self.assertEqual("", self.ok("vif", "ls", "--names"))
         self.refused(2, "-f", self.folder + "/none")
         self.refused(2, "-f", self.write(""), "show")
+        # What can't be read to its end is no batch, however much of it there is.
+        self.assertIn("Is a directory; nothing was changed", self.refused(2, "-f", self.folder))

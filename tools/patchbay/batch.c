@@ -184,6 +184,11 @@ static int run_lines(struct call *call, FILE *in, const char *name)
             fprintf(stderr, "  %s, line %zu; nothing was changed\n", name, call->client.batch->line);
         text_release(mark);
     }
+    // Half of a file is none.
+    if (code == EXIT_DONE && ferror(in)) {
+        output_complain("%s: %s; nothing was changed", name, strerror(errno));
+        code = EXIT_USAGE;
+    }
     fflush(stdout);
     dup2(out, STDOUT_FILENO);
     close(out);

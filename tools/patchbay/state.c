@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *const sections[] = {"networks", "vifs", "ports", "wires"};
@@ -168,6 +169,12 @@ static json_t *read_file(const char *file)
 {
     json_error_t wrong;
     bool standard = strcmp(file, "-") == 0;
+    struct stat status;
+    // To jansson one that can't be read is one that is empty.
+    if (!standard && stat(file, &status) == 0 && S_ISDIR(status.st_mode)) {
+        output_complain("%s: %s", text_clean(file), strerror(EISDIR));
+        return NULL;
+    }
     json_t *state = standard ? json_loadf(stdin, JSON_REJECT_DUPLICATES, &wrong)
                              : json_load_file(file, JSON_REJECT_DUPLICATES, &wrong);
     if (json_is_object(state))
