@@ -166,6 +166,15 @@ class Dataplane(WireTest):
         self.assertEqual(d.table(), before)  # a label is no new table
         self.assertEqual(d.generation(), generation + 1)
 
+    def test_a_wire_with_its_tees_is_one_generation(self) -> None:
+        before = self.d.generation()
+        tees = [{"name": "ids", "port": "ids"}, {"name": "fw", "port": "in", "out_port": "out", "mode": "bump"}]
+        self.check(self.d.put(WIRE, {"a": "a", "b": "c", "stall_ms": 7, "tees": tees}), 200)
+        self.assertEqual(self.d.generation(), before + 1)
+        self.assertEqual(self.d.get(f"{WIRE}/tees").etag, f'"{before + 1}"')
+        self.check(self.d.put(f"{NET}/wires/v", {"b": "b", "tees": [{"name": "t", "port": "ids"}]}), 201)
+        self.assertEqual(self.d.generation(), before + 2)
+
     def test_tees_of_another_network(self) -> None:
         d = self.d
         self.check(d.put("/v1/networks/ops", {}), 201)
