@@ -198,7 +198,7 @@ class Machines(Case):
 
         for _ in range(6):
             self.b.ip("link", "set", self.interfaces["b"], "down")
-            time.sleep(0.3)
+            time.sleep(0.5)
             self.b.ip("link", "set", self.interfaces["b"], "up")
             self.assertEqual([told(), told()], ["down", "up"])
 
