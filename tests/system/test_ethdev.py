@@ -10,6 +10,7 @@ import subprocess
 import time
 import unittest
 from pathlib import Path
+from typing import Any
 
 from namespace import Namespace, frame, interface_name, iperf, padded, transfer
 from patchbay import MANY, SANITIZED, Case, Daemon, _UnixConnection, check_sums, drops, leg, say, tee_stats, wait_for
@@ -184,23 +185,25 @@ class Machines(Case):
 
     def test_a_short_outage_is_told(self) -> None:
         """Of an interface that is down for less than the second in which links are asked: each of six."""
-        for name in self.machines:
-            self.daemon.wait_vif(name)
+        since = self.daemon.wait_vif("b")["since"]
         stream = _UnixConnection(self.daemon.socket, 30)
         self.addCleanup(stream.close)
-        stream.request("GET", "/v1/events")
+        stream.request("GET", "/v1/events?since=0")
         lines = stream.getresponse()
 
-        def told() -> str:
+        def told() -> Any:
             while (event := json.loads(lines.readline()))["type"] != "vif_link" or event["vif"] != "b":
                 pass
-            return event["state"]
+            return event
 
+        # How it came up is told as well, and perhaps a moment later.
+        while (event := told())["state"] != "up" or event["time"] < since:
+            pass
         for _ in range(6):
             self.b.ip("link", "set", self.interfaces["b"], "down")
             time.sleep(0.5)
             self.b.ip("link", "set", self.interfaces["b"], "up")
-            self.assertEqual([told(), told()], ["down", "up"])
+            self.assertEqual([told()["state"], told()["state"]], ["down", "up"])
 
 
 class SharedNic(Case):
