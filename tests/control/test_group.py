@@ -193,6 +193,7 @@ class FullDisk(unittest.TestCase):
         assert daemon.process is not None
         log = os.stat(daemon.state + "-wal").st_size
         self.assertGreater(log, os.stat(daemon.log_path).st_size + 10000)  # of SQLite; ours must have room
+        began = time.monotonic()
         unlimited = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (log, resource.RLIM_INFINITY))
         daemon.fake("link in up")
         for _ in range(200):
@@ -200,10 +201,11 @@ class FullDisk(unittest.TestCase):
         self.assertEqual(daemon.get(f"{NET}/wires/w/tees/fw").json["mode"], "off")
         resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, unlimited)
         wait_for(lambda: daemon.get(f"{NET}/wires/w/tees/fw").json["mode"] == "bump", "promoted", daemon.log)
-        self.assertLessEqual(daemon.log().count("could not be written"), 2)
+        self.assertLessEqual(daemon.log().count("could not be written"), 2 + (time.monotonic() - began) / 10)
         attempts = re.search(r"the state is written again, after (\d+) attempts that failed", daemon.log())
         assert attempts is not None, daemon.log()
-        self.assertGreater(int(attempts[1]), 200)
+        # One of its own may have been written together with one of ours.
+        self.assertGreaterEqual(int(attempts[1]), 200)
 
 
 class Restart(DaemonTest):
