@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from namespace import Namespace, frame, interface_name, iperf, padded, transfer
+from pace import best
 from patchbay import MANY, SANITIZED, Case, Daemon, _UnixConnection, check_sums, drops, leg, say, tee_stats, wait_for
 from traffic import Traffic, port, rate_text
 
@@ -184,9 +185,9 @@ class Machines(Case):
         self.reach(self.a, "10.77.0.2")
 
     def test_a_short_outage_is_told(self) -> None:
-        """Of an interface that is down for less than the second in which links are asked: each of six."""
+        """Of an interface that is down for less than the second in which links are asked."""
         since = self.daemon.wait_vif("b")["since"]
-        stream = _UnixConnection(self.daemon.socket, 30)
+        stream = _UnixConnection(self.daemon.socket, 120)
         self.addCleanup(stream.close)
         stream.request("GET", "/v1/events?since=0")
         lines = stream.getresponse()
@@ -199,11 +200,20 @@ class Machines(Case):
         # How it came up is told as well, and perhaps a moment later.
         while (event := told())["state"] != "up" or event["time"] < since:
             pass
-        for _ in range(6):
-            self.b.ip("link", "set", self.interfaces["b"], "down")
-            time.sleep(0.5)
-            self.b.ip("link", "set", self.interfaces["b"], "up")
-            self.assertEqual([told()["state"], told()["state"]], ["down", "up"])
+
+        def outage() -> float:
+            """Five of them, each until it was told; the longest."""
+            times = []
+            for _ in range(5):
+                begin = time.monotonic()
+                self.b.ip("link", "set", self.interfaces["b"], "down")
+                self.assertEqual(told()["state"], "down")
+                times.append(time.monotonic() - begin)
+                self.b.ip("link", "set", self.interfaces["b"], "up")
+                self.assertEqual(told()["state"], "up")
+            return max(times)
+        # Who only asked once a second would hardly be so quick five times.
+        best("five outages are told", 0.3, outage)
 
 
 class SharedNic(Case):
