@@ -224,7 +224,7 @@ struct queue_count {
     struct frame_count received;
     struct frame_count transmitted;
     uint64_t notified;
-    uint64_t busy_cycles; // TSC that workers spent on the frames received, an estimate by samples
+    uint64_t busy_cycles; // TSC that workers spent on what it received, bad chains too, an estimate by samples
 };
 
 // Any thread. Returns false for an empty slot and for a queue that doesn't exist.
@@ -355,12 +355,12 @@ struct worker_count {
     int numa_node; // negative: not known
     uint64_t loops;
     uint64_t frames;       // received
-    uint64_t busy_cycles;  // of loops that moved at least one frame (TSC)
+    uint64_t busy_cycles;  // of loops that moved a frame, or gave bad chains back (TSC)
     uint64_t empty_cycles; // of the others; neither are what it slept
     uint64_t cycles;       // since start (TSC)
     uint64_t sleeps;
     uint32_t sources; // receive queues that it polls, at rest or not
-    // Of the loops with frames that were measured, see stage.h: their cycles by
+    // Of the loops with work that were measured, see stage.h: their cycles by
     // stage add up to theirs, so stages / sampled_frames ≈ busy_cycles / frames.
     uint64_t sampled_loops;
     uint64_t sampled_frames;

@@ -59,6 +59,9 @@ struct burst {
     // Set by the worker: an ethdev's transmit takes a reference of its own on
     // every mbuf, so that the taps can read the frames after it.
     bool keep;
+    // Set by a receive that found no frame but had work all the same (bad chains,
+    // given back); cleared by the worker when it has counted that.
+    bool worked;
     // Of a source whose frames have offloads: another one when the driver behind it has begun
     // anew, so that a frame's id alone doesn't make it the one that was there.
     uint32_t epoch;

@@ -7,11 +7,12 @@
 // since the last border belongs to the stage that ends there. So the stages of
 // a loop add up to the loop, and nothing falls between them.
 //
-// Which loops: of those that move frames one in 64, at random intervals, since
-// rings and guests have periods of their own. The choice is made before the
-// loop begins, so neither how long it takes nor what it finds has a part in
-// it; a loop that then moves nothing is forgotten and the next one is measured
-// instead. What a border itself costs is measured at the start and taken off.
+// Which loops: of those that move frames, or give a guest its bad chains back,
+// one in 64, at random intervals, since rings and guests have periods of their
+// own. The choice is made before the loop begins, so neither how long it takes
+// nor what it finds has a part in it; a loop that then does neither is forgotten
+// and the next one is measured instead. What a border itself costs is measured
+// at the start and taken off.
 //
 // The clock is its worker's own. In loops that aren't measured the pointer to it
 // is NULL, and a border is one branch a burst. The sums' one writer is the
@@ -34,7 +35,7 @@ struct stage_clock {
     uint64_t mark;        // TSC at the last border
     uint64_t border_cost; // cycles
     uint64_t random;      // state; never 0
-    uint32_t countdown;   // loops with frames until the next measured one; 0: the next loop is
+    uint32_t countdown;   // loops with work until the next measured one; 0: the next loop is
     // Of the loop being measured.
     uint64_t cycles[WORKER_STAGE_COUNT];
     uint64_t frames[WORKER_STAGE_COUNT];
@@ -66,7 +67,7 @@ static inline void stage_end(struct stage_clock *clock, enum worker_stage stage,
         stage_border(clock, stage, frames);
 }
 
-// A loop has ended at `now` (TSC), having moved `frames` > 0 frames. measuring:
+// A loop with work has ended at `now` (TSC), having moved `frames` frames. measuring:
 // what stage_loop returned for it.
 void stage_finish(struct stage_clock *clock, uint64_t now, uint64_t frames);
 

@@ -81,7 +81,8 @@ struct vif_ops {
     // Fills the burst (count, frames, segments, owned) with what waits in the
     // queue; returns burst->count. Frames stay the source's until complete.
     // Frames that no leg may see (bad chains, runts) are consumed here and
-    // counted in rxq.discarded. NULL: this kind never sends (not polled).
+    // counted in rxq.discarded; burst->worked says that there were only such.
+    // NULL: this kind never sends (not polled).
     uint16_t (*receive)(struct vif *vif, uint16_t queue, struct burst *burst);
 
     // The first `taken` frames of the burst that receive filled leave the

@@ -105,7 +105,7 @@ static uint16_t receive_retired(struct vif *vif, uint16_t queue, struct attachme
     struct virtqueue *vq = &attachment->queues[queue].from_guest;
     uint16_t count = burst->count, taken = 0;
 
-    if (count == 0) {
+    if (count == 0 && !burst->worked) { // behind bad chains there may be frames
         vq->drained = true;
         vq->late_since = 0;
     }
@@ -115,6 +115,7 @@ static uint16_t receive_retired(struct vif *vif, uint16_t queue, struct attachme
         vq->late_since = rte_rdtsc();
     if (rte_rdtsc() - vq->late_since > attachment->patience) {
         taken = count;
+        burst->worked = true;
         counter_add(&vif_rxq(vif, queue)->discarded[VIF_DISCARD_QUEUE_OFF], count);
     }
     virtqueue_complete(vq, burst, taken);

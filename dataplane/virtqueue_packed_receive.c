@@ -79,6 +79,7 @@ uint16_t virtqueue_packed_receive(struct virtqueue *vq, struct burst *burst, _At
     if (unlikely(given_back_count > 0)) {
         virtqueue_packed_publish(vq, given_back.used, NULL, given_back_count);
         virtqueue_packed_notify(vq);
+        burst->worked = burst->count == 0;
     }
     return burst->count;
 }

@@ -76,6 +76,7 @@ uint16_t virtqueue_split_receive(struct virtqueue *vq, struct burst *burst, _Ato
         vq->last_avail += given_back;
         virtqueue_split_publish(vq, given_back);
         virtqueue_notify(vq);
+        burst->worked = burst->count == 0;
     }
     return burst->count;
 }

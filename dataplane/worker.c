@@ -92,6 +92,19 @@ static uint16_t run_shared(struct worker *worker, const struct source *source)
     return burst->count;
 }
 
+// A queue in which a guest had nothing but bad chains. To give them back is work like any other: it counts for the
+// guest's share of the worker, for the queue's load and for the worker's.
+__attribute__((noinline, cold)) static enum poll_result count_bad(struct worker *worker, struct vif_rxq *rxq,
+                                                                  uint64_t began)
+{
+    worker->burst.worked = false;
+    worker->loop_worked = true;
+    stage_end(worker->measuring, WORKER_STAGE_RECEIVE, 0);
+    if (worker->measuring != NULL)
+        counter_add(&rxq->busy_cycles, (worker->measuring->mark - began) * STAGE_SAMPLE_EVERY);
+    return POLL_MOVED;
+}
+
 static enum poll_result poll_source(struct worker *worker, const struct source *source)
 {
     struct vif *vif = source->vif;
@@ -102,6 +115,8 @@ static enum poll_result poll_source(struct worker *worker, const struct source *
     uint16_t taken;
 
     if (vif->ops->receive(vif, source->queue, burst) == 0) {
+        if (unlikely(burst->worked))
+            return count_bad(worker, rxq, began);
         stage_end(worker->measuring, WORKER_STAGE_POLL, 0);
         return POLL_EMPTY;
     }
@@ -262,11 +277,12 @@ static void account(struct worker *worker)
     uint64_t now = rte_rdtsc();
 
     counter_add(&worker->loops, 1);
-    if (worker->loop_frames > 0) {
+    if (worker->loop_frames > 0 || unlikely(worker->loop_worked)) {
         counter_add(&worker->frames, worker->loop_frames);
         counter_add(&worker->busy_cycles, now - worker->now);
         stage_loop_end(&worker->stages, worker->measuring, now, worker->loop_frames);
         worker->loop_frames = 0;
+        worker->loop_worked = false;
     } else {
         counter_add(&worker->empty_cycles, now - worker->now);
     }

@@ -22,6 +22,7 @@ struct worker {
     uint64_t table_serial;
     bool yields; // it shares the only CPU with everybody else
     uint64_t loop_frames;
+    bool loop_worked;              // it had work, if only with what was no frame
     bool backwards;                // the direction of this loop's round
     bool first_found;              // first_next is known of this pair of rounds
     uint64_t turn;                 // which pair of rounds it is

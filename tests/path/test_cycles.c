@@ -278,6 +278,48 @@ static void test_empty_loops(void **state)
 
 static const struct guest_options plain = {.rx = {.mergeable = false}};
 
+// A guest that has nothing but bad chains makes the worker work: what that takes is seen of the worker and of the
+// queue, and is neither a frame nor an empty poll.
+static void test_bad_chains(void **state)
+{
+    enum { LOOPS = 20000 };
+    struct worker_count count;
+    struct queue_count queue;
+    struct guest a;
+
+    (void)state;
+    guest_open(&a, SLOT_M1, &plain);
+    rig_publish(NULL, 0);
+    rig_measure(3);
+    for (unsigned loop = 0; loop < LOOPS; loop++) {
+        uint32_t len;
+        uint16_t id;
+
+        while (driver_take(&a.tx, &id, &len))
+            ;
+        driver_add_one(&a.tx, DRIVER_BUFFERS_AT, 12 + LIMIT_FRAME_MIN - 1, 0);
+        driver_publish(&a.tx);
+        assert_int_equal(0, rig_loop());
+    }
+    rig_worker_read(&count);
+    assert_int_equal(LOOPS, count.loops);
+    assert_int_equal(0, count.frames);
+    assert_true(count.busy_cycles > 0);
+    assert_int_equal(0, count.empty_cycles);
+    assert_in_range(count.sampled_loops, LOOPS / STAGE_SAMPLE_EVERY * 8 / 10, LOOPS / STAGE_SAMPLE_EVERY * 12 / 10);
+    assert_int_equal(0, count.sampled_frames);
+    assert_true(count.stages[WORKER_STAGE_RECEIVE].cycles > 0);
+    assert_true(vif_read_queue(SLOT_M1, 0, &queue));
+    assert_true(queue.busy_cycles > 0 && queue.busy_cycles < 4 * count.busy_cycles);
+    // With nothing at all it is none.
+    rig_measure(3);
+    rig_loop();
+    rig_worker_read(&count);
+    assert_int_equal(0, count.busy_cycles);
+    assert_true(count.empty_cycles > 0);
+    guest_close(&a);
+}
+
 static void send_burst(struct guest *a, struct guest *b, unsigned frames, uint32_t len)
 {
     uint8_t bytes[LIMIT_FRAME_MAX + 64];
@@ -382,6 +424,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_poll_and_taps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_bias, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty_loops, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bad_chains, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sum, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_pass, setup, teardown),
     };

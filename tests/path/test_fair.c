@@ -147,6 +147,14 @@ static void loops(struct guest *from, struct guest *to)
         set_desc(&from->tx, i, buffer(i), 0, VRING_DESC_F_NEXT, (i + 1) % SIZE);
 }
 
+static void loops_on_all(struct guest *from, struct guest *to)
+{
+    loops(from, to);
+    for (unsigned k = 0; k < GUEST_PAIRS - 1; k++)
+        for (unsigned i = 0; i < SIZE; i++)
+            set_desc(&from->more_tx[k], i, buffer(i), 0, VRING_DESC_F_NEXT, (i + 1) % SIZE);
+}
+
 static void no_memory(struct guest *from, struct guest *to)
 {
     good(from, to);
@@ -238,6 +246,7 @@ static const struct fair_case {
     {"sends 9,000 B in 250 segments", big_in_pieces, true, 0},
     {"sends runts", runts, true, 0},
     {"sends loops of empty descriptors", loops, true, 0},
+    {"the same on 4 queues", loops_on_all, true, 4},
     {"sends chains that end nowhere", no_memory, true, 0},
     {"sends giants and 1-byte segments", good_then_bad, true, 0},
     {"receives in 13-byte buffers", to_tiny, true, 0},

@@ -168,12 +168,61 @@ static void test_queues(void **state)
     guest_close(&many);
 }
 
+// Keeps a queue full of frames that are none.
+static void send_runts(struct guest *guest, uint16_t queue)
+{
+    struct driver *driver = queue == 0 ? &guest->tx : &guest->more_tx[queue - 1];
+    uint32_t len;
+    uint16_t id;
+
+    while (driver_take(driver, &id, &len))
+        ;
+    while (driver->free_count > 0)
+        driver_add_one(driver, DRIVER_BUFFERS_AT, 12 + LIMIT_FRAME_MIN - 1, 0);
+    driver_publish(driver);
+}
+
+// The same guest with nothing but bad chains on all of its queues has no more of the worker than one with good
+// frames on one.
+static void test_bad_queues(void **state)
+{
+    enum { QUEUES = 4 };
+    struct guest many;
+    struct vif_count count;
+    uint64_t good;
+
+    (void)state;
+    guest_open(&many, SLOT_MANY, &(struct guest_options){.pairs = QUEUES});
+    legs[0] = make(SLOT_MONITOR, false, true);
+    legs[1] = make(SLOT_MONITOR, false, true);
+    rig_publish((struct table_entry[]){{.vif = SLOT_MANY, .vlan = TABLE_ANY_VLAN, .leg = legs[0]},
+                                       {.vif = SLOT_A, .vlan = TABLE_ANY_VLAN, .leg = legs[1]}},
+                2);
+    for (unsigned i = 0; i < LOOPS; i++) {
+        guest_post(&monitor, LIMIT_BURST_FRAMES, BUFFER_LEN);
+        for (uint16_t queue = 0; queue < QUEUES; queue++)
+            send_runts(&many, queue);
+        send(&a, LIMIT_BURST_FRAMES);
+        rig_now += 1000000;
+        assert_int_equal(LIMIT_BURST_FRAMES, rig_poll());
+        take_all(&monitor);
+    }
+    good = leg_check(legs[1]).steps[0].delivered.frames;
+    assert_int_equal(LOOPS * LIMIT_BURST_FRAMES, good);
+    assert_true(vif_read_count(SLOT_MANY, &count));
+    assert_int_equal(0, count.received.frames);
+    assert_in_range(count.discarded[VIF_DISCARD_RUNT], good * 9 / 10, good * 11 / 10);
+    rig_publish(NULL, 0);
+    guest_close(&many);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_monitor, setup, teardown),
         cmocka_unit_test_setup_teardown(test_receiver, setup, teardown),
         cmocka_unit_test_setup_teardown(test_queues, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bad_queues, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
