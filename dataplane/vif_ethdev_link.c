@@ -44,7 +44,8 @@ static int end_fd = -1;
 static int news_fd = -1; // rtnetlink's; -1: can't be had, and isn't needed for all that
 
 // What epoll's events are of, if not of a port.
-enum { OF_NEWS = UINT32_MAX - 1, OF_END = UINT32_MAX };
+#define OF_NEWS (UINT32_MAX - 1)
+#define OF_END  UINT32_MAX
 
 // The name that the interface has now, wherever it is.
 static const char *interface_name(const struct ethdev *dev, struct ifreq *request)
