@@ -242,6 +242,9 @@ static int load_ring(struct attachment *attachment, unsigned ring, const struct 
         if (err != 0)
             return err;
     }
+    // Until a worker arms it (a worker that never sleeps never does): the driver shall not notify us. It is also the
+    // trace of a device in a ring of which nothing was used yet, for a later resume.
+    virtqueue_disarm(vq);
     err = dup_eventfd(attachment->vif, vring.kickfd, "kick", &vq->kick_fd);
     if (err == 0)
         err = dup_eventfd(attachment->vif, vring.callfd, "call", &vq->call_fd);
