@@ -27,7 +27,10 @@
 
 const char attachment_memory_gone[] = "its shared memory was truncated, or huge pages ran out: restart the VM";
 
-enum { RING_SIZE_MAX = 32768 }; // virtio 1.2, 2.7
+enum {
+    RING_SIZE_MAX = 32768, // virtio 1.2, 2.7
+    LOOKS = 10,            // see attachment.h; few, since other vifs' front ends wait meanwhile
+};
 
 static int by_size_descending(const void *a, const void *b)
 {
@@ -131,6 +134,19 @@ static uint16_t packed_place(const struct virtqueue *vq)
     return (uint16_t)(vq->next | vq->wrap << 15);
 }
 
+// As virtqueue_packed_resume. A driver that lives may be in the middle of writing a chain or a batch, its first
+// descriptor last, and then the ring tells nothing: it gets a moment to come to its end.
+static bool resume(struct attachment *attachment, struct virtqueue *vq, uint16_t base, bool to_guest)
+{
+    while (!virtqueue_packed_resume(vq, base, to_guest)) {
+        if (attachment->looks == 0)
+            return false;
+        attachment->looks--;
+        usleep(1000);
+    }
+    return true;
+}
+
 // Where a packed ring goes on, once load_ring knows all else of it. The index
 // that the library has is the front end's; it is ours when it is the one that we
 // told the front end or the library last.
@@ -151,7 +167,7 @@ static int find_packed_place(struct attachment *attachment, unsigned ring, int32
     }
     if (base == known)
         return 0;
-    if (!virtqueue_packed_resume(vq, base, ring % 2 == 0)) {
+    if (!resume(attachment, vq, base, ring % 2 == 0)) {
         eal_log_limited(LOG_LEVEL_WARNING, vif->slot, "lost", "vif %s: ring %u: %s", vif_name(vif), ring,
                         virtqueue_packed_index_lost);
         atomic_store_explicit(&vq->broken, virtqueue_packed_index_lost, memory_order_relaxed);
@@ -356,6 +372,7 @@ struct attachment *attachment_create(struct vif *vif, int vid, const struct atta
         return NULL;
     }
     memset(attachment, 0, size);
+    attachment->looks = LOOKS;
     attachment->vid = vid;
     attachment->numa_node = rte_vhost_get_numa_node(vid);
     attachment->vif = vif;

@@ -32,6 +32,7 @@ struct attachment {
     } queues[VIF_QUEUES_MAX];
 
     // Cold: the library's side.
+    uint16_t looks; // how often packed rings that tell nothing may be read again, 1 ms apart, while they are attached
     int vid;
     int numa_node;                         // of its rings; negative: not known
     int watches[GUEST_MEMORY_REGIONS + 1]; // handles of sigbus.h; the last: of the log

@@ -36,6 +36,7 @@ struct scan {
     uint32_t steps[STEPS_MAX];
     uint32_t step_count; // STEPS_MAX + 1: more than a ring without noise has
     bool chains;         // some descriptor goes on to another
+    bool fresh;          // the driver is in its first lap, and nothing was used yet
 };
 
 static uint64_t word_at(const struct virtqueue *vq, uint32_t index)
@@ -51,8 +52,11 @@ static bool is_used(uint64_t word, bool wrap)
 
 static void scan_ring(struct scan *scan)
 {
+    const uint32_t last = scan->vq->size - 1u;
     bool before = word_at(scan->vq, 0) & VIRTQUEUE_PACKED_USED;
 
+    // Drivers begin with a ring of zeros and write it in order, the USED bit not before their second lap.
+    scan->fresh = word_at(scan->vq, last) == 0 && virtqueue_packed_address(scan->vq, last) == 0;
     for (uint32_t index = 0; index < scan->vq->size; index++) {
         uint64_t word = word_at(scan->vq, index);
         bool used = word & VIRTQUEUE_PACKED_USED;
@@ -65,6 +69,8 @@ static void scan_ring(struct scan *scan)
         before = used;
         if (virtqueue_packed_flags(word) & VRING_DESC_F_NEXT)
             scan->chains = true;
+        if (used)
+            scan->fresh = false;
     }
 }
 
@@ -141,6 +147,13 @@ static bool may_be_rest(const struct virtqueue *vq, struct place place)
             return virtqueue_packed_id(word) == virtqueue_packed_id(before);
     }
     return false;
+}
+
+// True if no device has written to what tells the driver when to notify it, since the driver set the ring up. Ours does
+// so before it takes anything (attachment.c), as others do.
+static bool is_untouched(const struct virtqueue *vq)
+{
+    return __atomic_load_n((const uint32_t *)(const void *)vq->device_event, __ATOMIC_RELAXED) == 0;
 }
 
 // The one place where the ring is sound; false: there is none, or several.
@@ -223,11 +236,12 @@ bool virtqueue_packed_resume(struct virtqueue *vq, uint16_t base, bool to_guest)
     scan_ring(&scan);
     chains = !vq->indirect || scan.chains;
     // The beginning is also what a front end says that never heard of another place.
-    unknowing = chains && base == PACKED_BEGINNING;
+    unknowing = base == PACKED_BEGINNING;
     sound = find_place(&scan, &found);
     // A ring that is full of buffers to be received into is as it should be, from the start on.
-    if (sound && found.place.next == said.next && found.place.wrap == said.wrap && found.torn == 0 &&
-        (!unknowing || is_certain(&scan, &found, to_guest))) {
+    if ((unknowing && scan.fresh) ||
+        (sound && found.place.next == said.next && found.place.wrap == said.wrap && found.torn == 0 &&
+         (!unknowing || !chains || is_certain(&scan, &found, to_guest)))) {
         stand_at(vq, said, 0);
         return true;
     }
@@ -238,6 +252,5 @@ bool virtqueue_packed_resume(struct virtqueue *vq, uint16_t base, bool to_guest)
         return true;
     }
     stand_at(vq, said, 0);
-    // Among chains the ring refutes little.
-    return !is_refuted(vq, said) && !unknowing;
+    return !is_refuted(vq, said) && (!unknowing || is_untouched(vq));
 }

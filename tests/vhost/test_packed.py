@@ -181,6 +181,36 @@ class GoingOn(HostCase):
                 self.wait_link(0, "down", "waiting for a front end")
 
 
+class New(HostCase):
+    def test_transmit_ring_is_full_before_the_back_end_comes(self) -> None:
+        """No device has seen it: nothing of it can be left of an earlier one, even if the driver is yet to write the first heads."""
+        for hidden in (False, True):
+            for size in (1, 5, 64):
+                with self.subTest(hidden=hidden, size=size), \
+                        FrontEnd(self.path("0.sock"), features=PACKED & ~frontend.INDIRECT_DESC, ring_size=size) as a, \
+                        FrontEnd(self.path("1.sock")) as b:
+                    b.connect()
+                    b.start()
+                    self.wait_link(1, "up")
+                    ring = a.rings[TRANSMIT]
+                    assert isinstance(ring, PackedRing)
+                    a.connect()
+                    a.negotiate()
+                    a.set_memory()
+                    for ring_of in a.rings:
+                        a.set_ring(ring_of)
+                    publish, ring.publish = ring.publish, lambda: None
+                    self.assertEqual(a.transmit([frame(i) for i in range(size)]), size)
+                    if not hidden:
+                        publish()
+                    a.enable()
+                    a.sync()
+                    self.wait_link(0, "up")
+                    if hidden:
+                        publish()
+                    self.assertEqual([number(data) for data in b.receive_frames(size)], list(range(size)))
+
+
 class Lost(HostCase):
     def reconnect(self, slot: int, end: FrontEnd) -> None:
         end.disconnect()

@@ -157,6 +157,7 @@ static void test_resume_with_chains(void **state)
         struct driver driver;
 
         open_ring(&driver, (struct driver_options){.size = size, .no_indirect = true});
+        virtqueue_packed_disarm(&driver.vq); // as an attach does
         for (unsigned round = 0; round < 60; round++) {
             struct virtqueue found = driver.vq;
             uint16_t count, id, truth;
@@ -203,6 +204,47 @@ static void test_resume_with_chains(void **state)
     assert_true(found_right > 100 && said_lost > 1000);
 }
 
+// A ring that no device has seen is taken from its beginning, however full it is, whatever its chains are and
+// whatever the driver is writing just now; so is one that a device has seen and used nothing of, unless it has come
+// to its end.
+static void test_new_ring(void **state)
+{
+    static const uint16_t sizes[] = {1, 2, 4, 33, 256};
+    struct dice dice;
+
+    (void)state;
+    dice_open(&dice, "new ring");
+    for (unsigned run = 0; run < 3000; run++) {
+        uint16_t size = sizes[dice_below(&dice, 5)], posted = 0, wanted = (uint16_t)dice_below(&dice, size + 1u);
+        bool seen = run % 2;
+        struct driver driver;
+        struct virtqueue found;
+
+        if (run % 3 == 0)
+            wanted = size;
+        open_ring(&driver, (struct driver_options){.size = size, .no_indirect = true});
+        if (seen)
+            virtqueue_packed_disarm(&driver.vq);
+        while (posted < wanted) {
+            struct driver_piece pieces[3] = {
+                {DRIVER_BUFFERS_AT, 40, 0}, {DRIVER_BUFFERS_AT, 40, 0}, {DRIVER_BUFFERS_AT, 40, 0}};
+            unsigned left = wanted - posted, count = 1 + dice_below(&dice, left < 3 ? left : 3);
+
+            driver_add(&driver, pieces, count, LAYOUT_DIRECT);
+            posted = (uint16_t)(posted + count);
+        }
+        if (dice_below(&dice, 2)) // else the heads are yet to be written
+            driver_publish(&driver);
+        found = driver.vq;
+        if (!seen || posted < size) {
+            assert_true(virtqueue_packed_resume(&found, 0x8000, false));
+            assert_int_equal(0, found.next);
+            assert_true(found.wrap);
+        }
+        driver_close(&driver);
+    }
+}
+
 // A device that died between the first and the last store of a batch: what it had
 // written stays, the first is made up for.
 static void test_resume_half_published(void **state)
@@ -245,9 +287,8 @@ static void test_resume_half_published(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch_is_whole),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_resume_with_chains),
+        cmocka_unit_test(test_batch_is_whole),        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_resume_with_chains),    cmocka_unit_test(test_new_ring),
         cmocka_unit_test(test_resume_half_published),
     };
 
