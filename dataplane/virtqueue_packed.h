@@ -91,14 +91,18 @@ static inline uint64_t virtqueue_packed_used_word(uint16_t id, uint32_t len, boo
 
 // A chain that is used up: its used descriptor's word without a wrap counter,
 // and in the flags above WRITE, which a used descriptor has no use for, how many
-// of the ring's descriptors it takes. One word, so that it is one store.
+// of the ring's descriptors it takes. One word, so that it is one store. NEXT stays in
+// the first of several: drivers ignore it there (virtio 1.2, 2.8.6), and whoever reads the
+// ring after a crash sees that what follows, as the driver wrote it, was used with it.
 enum { VIRTQUEUE_PACKED_USED_CHAIN = 48 + 2 };
-_Static_assert(VRING_DESC_F_WRITE == 2 && VIRTQUEUE_PACKED_CHAIN < 1 << (64 - VIRTQUEUE_PACKED_USED_CHAIN),
+_Static_assert(VRING_DESC_F_NEXT == 1 && VRING_DESC_F_WRITE == 2 &&
+                   VIRTQUEUE_PACKED_CHAIN < 1 << (64 - VIRTQUEUE_PACKED_USED_CHAIN),
                "a chain's length stands above its flags");
 
 static inline uint64_t virtqueue_packed_used(uint16_t id, uint32_t len, uint32_t chain_len)
 {
-    return virtqueue_packed_used_word(id, len, false) | (uint64_t)chain_len << VIRTQUEUE_PACKED_USED_CHAIN;
+    return virtqueue_packed_used_word(id, len, false) | (uint64_t)(chain_len > 1 ? VRING_DESC_F_NEXT : 0) << 48 |
+           (uint64_t)chain_len << VIRTQUEUE_PACKED_USED_CHAIN;
 }
 
 // What is used up in one call. The ring is written when it is published and not

@@ -6,21 +6,24 @@
 // mostly: read from where the device stands, it has what is available, then
 // what was used in the lap before, then what was used in this one.
 //
-// What can't always be told apart: a chain of several descriptors keeps all but its
-// first as the driver wrote them when it is used, so they look available. Drivers with
-// indirect tables make no such chains; with others the front end is believed, unless the
-// ring shows that it is wrong.
+// A chain of several descriptors keeps all but its first as the driver wrote them when
+// it is used, so they look available. Its first, then a used one, keeps NEXT
+// (virtqueue_packed_used), by which they are known. What can't always be told is whether
+// the first descriptors behind what the driver wrote last are such a rest, the chain's
+// head overwritten, or are available themselves: only if nothing but they is free.
 
 #include "virtqueue_packed_resume.h"
 
 #include "virtqueue_packed.h"
+
+#include <string.h>
 
 const char virtqueue_packed_index_lost[] =
     "packed_index_lost: where its packed rings stood before the front end lost its back end can't be told: "
     "restart the guest's driver, or reboot the guest";
 
 enum {
-    STEPS_MAX = 3,
+    PLACES_MAX = 8,                                        // more than a ring without noise has
     PACKED_BEGINNING = 1 << VRING_PACKED_EVENT_F_WRAP_CTR, // descriptor 0 in the first lap
 };
 
@@ -31,17 +34,22 @@ struct place {
 
 struct scan {
     const struct virtqueue *vq;
-    // Where the USED bit isn't what it is in the descriptor before: the ends of
-    // what was used in a lap.
-    uint32_t steps[STEPS_MAX];
-    uint32_t step_count; // STEPS_MAX + 1: more than a ring without noise has
-    bool chains;         // some descriptor goes on to another
-    bool fresh;          // the driver is in its first lap, and nothing was used yet
+    // Where a device may stand, in one lap or another.
+    uint32_t places[PLACES_MAX];
+    uint32_t place_count; // PLACES_MAX + 1: too many
+    bool chains;          // the driver may make chains of several descriptors
+    bool rests;           // of such chains that were used there may be rests without a head
+    bool fresh;           // the driver is in its first lap, and nothing was used yet
 };
 
 static uint64_t word_at(const struct virtqueue *vq, uint32_t index)
 {
     return virtqueue_packed_word(vq, index);
+}
+
+static bool goes_on(uint64_t word)
+{
+    return virtqueue_packed_flags(word) & VRING_DESC_F_NEXT;
 }
 
 // Used where the wrap counter is `wrap`.
@@ -50,69 +58,139 @@ static bool is_used(uint64_t word, bool wrap)
     return (word & VIRTQUEUE_PACKED_BOTH) == (wrap ? VIRTQUEUE_PACKED_BOTH : 0);
 }
 
-static void scan_ring(struct scan *scan)
+// Used, or never written.
+static bool is_used_once(uint64_t word)
 {
-    const uint32_t last = scan->vq->size - 1u;
-    bool before = word_at(scan->vq, 0) & VIRTQUEUE_PACKED_USED;
+    return is_used(word, false) || is_used(word, true);
+}
+
+// Where the chain ends that begins at index: what comes behind it.
+static uint32_t end_of(const struct virtqueue *vq, uint32_t index)
+{
+    for (uint32_t count = 0; count < vq->size; count++) {
+        bool on = goes_on(word_at(vq, index));
+
+        if (++index == vq->size)
+            index = 0;
+        if (!on)
+            break;
+    }
+    return index;
+}
+
+static void note_place(struct scan *scan, uint32_t index)
+{
+    for (uint32_t i = 0; i < scan->place_count && i < PLACES_MAX; i++) {
+        if (scan->places[i] == index)
+            return;
+    }
+    if (scan->place_count < PLACES_MAX)
+        scan->places[scan->place_count] = index;
+    if (scan->place_count <= PLACES_MAX)
+        scan->place_count++;
+}
+
+// Notes the places that come into question: the ring's beginning; the end of what was used in a lap; the end of what
+// the driver made available in a lap, or of the rest of a used chain behind it.
+static void scan_ring(struct scan *scan, bool to_guest)
+{
+    const struct virtqueue *vq = scan->vq;
+    const uint32_t last = vq->size - 1u;
+    uint64_t before = word_at(vq, last);
+    bool next = false;
 
     // Drivers begin with a ring of zeros and write it in order, the USED bit not before their second lap.
-    scan->fresh = word_at(scan->vq, last) == 0 && virtqueue_packed_address(scan->vq, last) == 0;
-    for (uint32_t index = 0; index < scan->vq->size; index++) {
-        uint64_t word = word_at(scan->vq, index);
-        bool used = word & VIRTQUEUE_PACKED_USED;
+    scan->fresh = before == 0 && virtqueue_packed_address(vq, last) == 0;
+    note_place(scan, 0);
+    note_place(scan, end_of(vq, 0));
+    for (uint32_t index = 0; index < vq->size; index++) {
+        uint64_t word = word_at(vq, index);
 
-        if (used != before && scan->step_count <= STEPS_MAX) {
-            if (scan->step_count < STEPS_MAX)
-                scan->steps[scan->step_count] = index;
-            scan->step_count++;
-        }
-        before = used;
-        if (virtqueue_packed_flags(word) & VRING_DESC_F_NEXT)
-            scan->chains = true;
-        if (used)
+        if (word & VIRTQUEUE_PACKED_USED)
             scan->fresh = false;
+        if (goes_on(word))
+            next = true;
+        if (is_used_once(word)) {
+            uint32_t end = end_of(vq, index);
+
+            if (end <= index || (word_at(vq, end) & VIRTQUEUE_PACKED_BOTH) != (word & VIRTQUEUE_PACKED_BOTH))
+                note_place(scan, end);
+        } else if (index > 0 && !is_used_once(before) && ((word ^ before) & VIRTQUEUE_PACKED_BOTH) != 0) {
+            note_place(scan, index);
+            note_place(scan, end_of(vq, index));
+        }
+        before = word;
     }
+    // A driver with indirect tables needs no chains. Buffers to be received into are all alike.
+    scan->chains = next || !vq->indirect;
+    scan->rests = scan->chains && (next || !to_guest);
 }
 
 // What a ring looks like from a place where a device may stand.
 struct finding {
     struct place place;
-    uint32_t torn; // descriptors after it that are used already: it died while it published them
-    bool full;     // all of them are available
+    uint32_t torn; // chains after the first that are used already: it died while it published them
+    uint32_t past; // how many descriptors the first and they have
 };
 
-// True if all of the ring is as a device at that place leaves it that was
-// given no chains.
-static bool is_sound(const struct virtqueue *vq, struct place place, struct finding *finding)
+// Notes an id of a chain that the driver waits for. False: it is another's.
+static bool take_id(uint64_t *ids, uint16_t id)
+{
+    uint64_t bit = UINT64_C(1) << id % 64;
+    bool is_free = !(ids[id / 64] & bit);
+
+    ids[id / 64] |= bit;
+    return is_free;
+}
+
+// True if all of the ring is as a device at that place leaves it. No id is given out twice at a time: one that is
+// shows that a rest was taken for an available chain, since drivers mostly give out first what came back last.
+static bool is_sound(const struct scan *scan, struct place place, struct finding *finding)
 {
     enum { FIRST, TORN, AVAILABLE, OLD } state = FIRST;
+    uint64_t ids[65536 / 64] = {0}; // of chains that the driver waits for
+    const struct virtqueue *vq = scan->vq;
     uint32_t index = place.next;
-    bool wrap = place.wrap;
+    bool wrap = place.wrap, inside = false, available = false;
 
     *finding = (struct finding){.place = place};
     for (uint32_t ahead = 0; ahead < vq->size; ahead++) {
         uint64_t word = word_at(vq, index);
 
-        if (virtqueue_packed_is_available(word, wrap)) {
+        if (inside) {
+            if (!virtqueue_packed_is_available(word, state == OLD ? !wrap : wrap))
+                return false;
+        } else if (virtqueue_packed_is_available(word, wrap)) {
             if (state == OLD)
                 return false;
             state = state == FIRST ? TORN : AVAILABLE;
-        } else if (is_used(word, wrap)) {
-            if (state != TORN)
-                return false;
-            finding->torn++;
-        } else if (is_used(word, !wrap)) {
-            state = OLD;
+            available = true;
         } else {
-            return false;
+            available = false;
+            if (is_used(word, wrap)) {
+                if (state != TORN)
+                    return false;
+                finding->torn++;
+                if (scan->chains && !take_id(ids, virtqueue_packed_id(word)))
+                    return false;
+            } else {
+                if (!is_used(word, !wrap) && (state == OLD || !scan->rests))
+                    return false;
+                state = OLD;
+            }
         }
+        inside = goes_on(word);
+        // Only the last one's id counts (virtio 1.2, 2.8.6).
+        if (available && !inside && scan->chains && !take_id(ids, virtqueue_packed_id(word)))
+            return false;
+        if (state == TORN)
+            finding->past = ahead + 1;
         if (++index == vq->size) {
             index = 0;
             wrap = !wrap;
         }
     }
-    finding->full = state != OLD && finding->torn == 0;
-    return true;
+    return !inside;
 }
 
 // True if the ring shows that the device doesn't stand there: something is used
@@ -122,29 +200,6 @@ static bool is_refuted(const struct virtqueue *vq, struct place place)
     for (uint32_t index = 0; index < vq->size; index++) {
         if (is_used(word_at(vq, index), index >= place.next ? place.wrap : !place.wrap))
             return true;
-    }
-    return false;
-}
-
-// True if what is available at that place may be the rest of the chain that was
-// used before it: it ends with the same buffer id.
-static bool may_be_rest(const struct virtqueue *vq, struct place place)
-{
-    uint64_t before = word_at(vq, place.next > 0 ? place.next - 1 : vq->size - 1u);
-    bool wrap = place.next > 0 ? place.wrap : !place.wrap;
-    uint64_t word = 0;
-
-    if (!is_used(before, wrap))
-        return false;
-    for (uint32_t ahead = 0; ahead < vq->size; ahead++) {
-        uint32_t index = place.next + ahead;
-
-        wrap = index < vq->size ? place.wrap : !place.wrap;
-        word = word_at(vq, index < vq->size ? index : index - vq->size);
-        if (!virtqueue_packed_is_available(word, wrap))
-            return false;
-        if (!(virtqueue_packed_flags(word) & VRING_DESC_F_NEXT))
-            return virtqueue_packed_id(word) == virtqueue_packed_id(before);
     }
     return false;
 }
@@ -161,14 +216,12 @@ static bool find_place(const struct scan *scan, struct finding *found)
 {
     unsigned count = 0;
 
-    if (scan->step_count > STEPS_MAX)
-        return false;
-    for (uint32_t i = 0; i <= scan->step_count; i++) {
+    for (uint32_t i = 0; i < scan->place_count && scan->place_count <= PLACES_MAX; i++) {
         for (unsigned wrap = 0; wrap < 2; wrap++) {
-            struct place place = {i == 0 ? 0 : scan->steps[i - 1], wrap};
+            struct place place = {scan->places[i], wrap};
             struct finding finding;
 
-            if (is_sound(scan->vq, place, &finding)) {
+            if (is_sound(scan, place, &finding)) {
                 *found = finding;
                 count++;
             }
@@ -177,24 +230,28 @@ static bool find_place(const struct scan *scan, struct finding *found)
     return count == 1;
 }
 
-// Publishes what a device left half published: all but its first descriptor.
+// Publishes what a device left half published: all but its first chain.
 // Of a frame to the guest its length is lost with it; a frame of several
 // buffers fills the first, another one the driver drops as too short, and its
 // sender still has it, since it is completed last.
 static bool finish(const struct virtqueue *vq, struct place place, bool to_guest)
 {
-    uint64_t word = word_at(vq, place.next);
-    uint64_t used;
-    uint32_t len = 0;
+    const uint64_t first = word_at(vq, place.next);
+    uint32_t index = place.next, room = virtqueue_packed_len(first), len = 0;
+    uint64_t word = first, used;
 
-    if (virtqueue_packed_flags(word) & (VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT))
-        return false;
+    while (goes_on(word)) { // it ends: the ring is sound
+        if (++index == vq->size)
+            index = 0;
+        word = word_at(vq, index);
+        room += virtqueue_packed_len(word);
+    }
     if (to_guest && vq->mergeable) {
-        uint32_t part = virtqueue_packed_len(word);
+        uint32_t part = virtqueue_packed_len(first);
         const uint8_t *host;
         uint16_t buffers;
 
-        if (part < vq->hdr_len)
+        if (part < vq->hdr_len || (virtqueue_packed_flags(first) & VRING_DESC_F_INDIRECT))
             return false;
         part = vq->hdr_len;
         host = guest_memory_at(vq->memory, virtqueue_packed_address(vq, place.next), &part);
@@ -202,9 +259,11 @@ static bool finish(const struct virtqueue *vq, struct place place, bool to_guest
             return false;
         memcpy(&buffers, host + 10, sizeof(buffers));
         if (buffers > 1)
-            len = virtqueue_packed_len(word);
+            len = room;
     }
     used = virtqueue_packed_used_word(virtqueue_packed_id(word), len, place.wrap);
+    if (goes_on(first))
+        used |= (uint64_t)VRING_DESC_F_NEXT << 48;
     __atomic_store_n((uint64_t *)(void *)&vq->ring[place.next].len, used, __ATOMIC_RELEASE);
     virtqueue_log(vq, &vq->ring[place.next].len, sizeof(used));
     return true;
@@ -218,37 +277,23 @@ static void stand_at(struct virtqueue *vq, struct place place, uint32_t ahead)
     vq->wrap = next < vq->size ? place.wrap : !place.wrap;
 }
 
-// True if a place at which a ring is sound is the one although the driver may make chains of several descriptors, so
-// that what looks available there may be what is left of a used one: the last that was used, or one that new ones
-// have overwritten in part. Behind the latter come used ones, or, in a ring that is full, the device's place.
-static bool is_certain(const struct scan *scan, const struct finding *found, bool may_be_full)
-{
-    return found->torn == 0 && !may_be_rest(scan->vq, found->place) && (may_be_full || !found->full);
-}
-
 bool virtqueue_packed_resume(struct virtqueue *vq, uint16_t base, bool to_guest)
 {
     struct place said = {base & 0x7fff, base >> VRING_PACKED_EVENT_F_WRAP_CTR};
     struct scan scan = {.vq = vq};
     struct finding found = {0};
-    bool chains, sound, unknowing;
-
-    scan_ring(&scan);
-    chains = !vq->indirect || scan.chains;
     // The beginning is also what a front end says that never heard of another place.
-    unknowing = base == PACKED_BEGINNING;
-    sound = find_place(&scan, &found);
-    // A ring that is full of buffers to be received into is as it should be, from the start on.
-    if ((unknowing && scan.fresh) ||
-        (sound && found.place.next == said.next && found.place.wrap == said.wrap && found.torn == 0 &&
-         (!unknowing || !chains || is_certain(&scan, &found, to_guest)))) {
+    bool unknowing = base == PACKED_BEGINNING;
+
+    scan_ring(&scan, to_guest);
+    if (unknowing ? scan.fresh : is_sound(&scan, said, &found) && found.torn == 0) {
         stand_at(vq, said, 0);
         return true;
     }
-    if (sound && (!chains || is_certain(&scan, &found, to_guest && !scan.chains))) {
+    if (find_place(&scan, &found)) {
         if (found.torn > 0 && !finish(vq, found.place, to_guest))
             return false;
-        stand_at(vq, found.place, found.torn > 0 ? found.torn + 1 : 0);
+        stand_at(vq, found.place, found.torn > 0 ? found.past : 0);
         return true;
     }
     stand_at(vq, said, 0);

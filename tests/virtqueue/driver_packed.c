@@ -89,7 +89,7 @@ uint16_t driver_packed_add(struct driver *driver, const struct driver_piece *pie
         pieces = &table;
     }
     // Any of the free ones: ids say nothing of the order.
-    pick = packed->next * 7 % packed->id_count;
+    pick = driver->options.last_first ? packed->id_count - 1 : packed->next * 7 % packed->id_count;
     id = packed->ids[pick];
     packed->ids[pick] = packed->ids[--packed->id_count];
     driver->chain_descs[id] = (uint16_t)needed;
@@ -152,6 +152,7 @@ void driver_packed_shadow_use(struct driver *driver, uint16_t id, uint32_t len)
     assert_true(id < driver->size && driver->chain_descs[id] > 0);
     desc->id = id;
     desc->len = len;
-    desc->flags = (packed->expect_wrap ? AVAIL | USED : 0) | (len > 0 ? VRING_DESC_F_WRITE : 0);
+    desc->flags = (packed->expect_wrap ? AVAIL | USED : 0) | (len > 0 ? VRING_DESC_F_WRITE : 0) |
+                  (driver->chain_descs[id] > 1 ? VRING_DESC_F_NEXT : 0);
     advance(driver, &packed->expect, &packed->expect_wrap, driver->chain_descs[id]);
 }

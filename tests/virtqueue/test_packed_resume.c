@@ -140,68 +140,85 @@ static void test_resume(void **state)
     assert_true(checked > 1000);
 }
 
-// With chains the ring doesn't always tell: then it is said to be lost, and never taken to stand where it doesn't,
-// if the front end says what it knew at the beginning, since it has lost its back end. One that knows the place is
-// believed, but for the beginning itself.
+// A driver's history with chains of up to three descriptors, and what is made of its ring after each step if the front
+// end says the beginning, since it has lost its back end: never a place where the device doesn't stand. One that knows
+// the place is believed, but for the beginning itself.
+struct told {
+    unsigned right, lost;
+};
+
+static struct told tell(struct dice *dice, uint16_t size, bool last_first, bool floods)
+{
+    struct told told = {0};
+    struct driver driver;
+
+    open_ring(&driver, (struct driver_options){.size = size, .no_indirect = true, .last_first = last_first});
+    virtqueue_packed_disarm(&driver.vq); // as an attach does
+    for (unsigned round = 0; round < 60; round++) {
+        struct virtqueue found = driver.vq;
+        uint16_t count, id, truth;
+        uint32_t len, used;
+
+        while (driver.free_count >= 3 && (floods || dice_below(dice, 8) > 0)) {
+            struct driver_piece pieces[3] = {
+                {DRIVER_BUFFERS_AT, 40, 0}, {DRIVER_BUFFERS_AT, 40, 0}, {DRIVER_BUFFERS_AT, 40, 0}};
+
+            driver_add(&driver, pieces, 1 + dice_below(dice, 3), LAYOUT_DIRECT);
+        }
+        driver_publish(&driver);
+        count = virtqueue_packed_receive(&driver.vq, &burst, discarded);
+        virtqueue_packed_complete(&driver.vq, &burst, (uint16_t)dice_below(dice, count + 1u));
+        for (used = dice_below(dice, size + 1u); (floods || used > 0) && driver_take(&driver, &id, &len); used--)
+            ;
+        if (floods) // the device died when the driver had just filled its ring anew
+            while (driver.free_count > 0)
+                driver_add_one(&driver, DRIVER_BUFFERS_AT, 72, 0);
+        driver_publish(&driver);
+        truth = (uint16_t)(driver.vq.next | driver.vq.wrap << 15);
+        found = driver.vq;
+        if (virtqueue_packed_resume(&found, truth, false)) {
+            assert_int_equal(driver.vq.next, found.next);
+            assert_int_equal(driver.vq.wrap, found.wrap);
+        } else {
+            assert_int_equal(0x8000, truth);
+        }
+        found = driver.vq;
+        if (virtqueue_packed_resume(&found, 0x8000, false)) {
+            assert_int_equal(driver.vq.next, found.next);
+            assert_int_equal(driver.vq.wrap, found.wrap);
+            told.right++;
+        } else {
+            told.lost++;
+        }
+    }
+    driver_close(&driver);
+    return told;
+}
+
 static void test_resume_with_chains(void **state)
 {
     static const uint16_t sizes[] = {4, 8, 16, 33, 64, 256};
     struct dice dice;
-    unsigned found_right = 0, said_lost = 0, wrong = 0, wrong_full = 0;
 
     (void)state;
     dice_open(&dice, "resume with chains");
-    for (unsigned run = 0; run < 400; run++) {
-        uint16_t size = sizes[dice_below(&dice, 6)];
-        bool floods = run % 2;
-        struct driver driver;
+    for (unsigned kind = 0; kind < 4; kind++) {
+        bool last_first = kind % 2, floods = kind / 2;
+        struct told told = {0};
 
-        open_ring(&driver, (struct driver_options){.size = size, .no_indirect = true});
-        virtqueue_packed_disarm(&driver.vq); // as an attach does
-        for (unsigned round = 0; round < 60; round++) {
-            struct virtqueue found = driver.vq;
-            uint16_t count, id, truth;
-            uint32_t len, used;
+        for (unsigned run = 0; run < 200; run++) {
+            uint16_t size = sizes[dice_below(&dice, 6)];
+            struct told one = tell(&dice, size, last_first, floods);
 
-            while (driver.free_count >= 3 && (floods || dice_below(&dice, 8) > 0)) {
-                struct driver_piece pieces[3] = {
-                    {DRIVER_BUFFERS_AT, 40, 0}, {DRIVER_BUFFERS_AT, 40, 0}, {DRIVER_BUFFERS_AT, 40, 0}};
-
-                driver_add(&driver, pieces, 1 + dice_below(&dice, 3), LAYOUT_DIRECT);
-            }
-            driver_publish(&driver);
-            count = virtqueue_packed_receive(&driver.vq, &burst, discarded);
-            virtqueue_packed_complete(&driver.vq, &burst, (uint16_t)dice_below(&dice, count + 1u));
-            for (used = dice_below(&dice, size + 1u); (floods || used > 0) && driver_take(&driver, &id, &len); used--)
-                ;
-            if (floods) // the device died when the driver had just filled its ring anew
-                while (driver.free_count > 0)
-                    driver_add_one(&driver, DRIVER_BUFFERS_AT, 72, 0);
-            driver_publish(&driver);
-            truth = (uint16_t)(driver.vq.next | driver.vq.wrap << 15);
-            found = driver.vq;
-            if (virtqueue_packed_resume(&found, truth, false)) {
-                assert_int_equal(driver.vq.next, found.next);
-                assert_int_equal(driver.vq.wrap, found.wrap);
-            } else {
-                assert_int_equal(0x8000, truth);
-            }
-            found = driver.vq;
-            if (!virtqueue_packed_resume(&found, 0x8000, false)) {
-                said_lost++;
-            } else if (found.next == driver.vq.next && found.wrap == driver.vq.wrap) {
-                found_right++;
-            } else {
-                wrong++;
-                wrong_full += floods;
-            }
+            told.right += one.right;
+            told.lost += one.lost;
         }
-        driver_close(&driver);
+        print_message("%s ids, %s: %u found, %u said to be lost\n", last_first ? "last first" : "any",
+                      floods ? "full rings" : "any fill", told.right, told.lost);
+        // Behind the last of a full ring there may be the rest of a chain.
+        if (!floods)
+            assert_true(told.right > (last_first ? 40 : 2) * told.lost);
     }
-    print_message("%u found, %u said to be lost, %u wrong, %u of these full\n", found_right, said_lost, wrong,
-                  wrong_full);
-    assert_int_equal(0, wrong);
-    assert_true(found_right > 100 && said_lost > 1000);
 }
 
 // A ring that no device has seen is taken from its beginning, however full it is, whatever its chains are and
@@ -253,19 +270,24 @@ static void test_resume_half_published(void **state)
     for (uint16_t size = 4; size < 40; size += 5)
         for (uint16_t start = 0; start < 2 * size; start++)
             for (unsigned batch = 2; batch < 4; batch++)
-                for (unsigned more = 0; more < 2; more++) {
+                for (unsigned kind = 0; kind < 4; kind++) {
+                    const unsigned more = kind % 2, chain = 1 + kind / 2;
+                    struct driver_piece pieces[] = {{DRIVER_BUFFERS_AT, 40, 0}, {DRIVER_BUFFERS_AT, 32, 0}};
                     struct driver driver;
                     struct virtqueue found;
                     struct vring_packed_desc first;
                     uint32_t len, next;
                     uint16_t id, head;
 
-                    open_ring(&driver, (struct driver_options){
-                                           .size = size, .start = (uint16_t)(start % size | (start / size) << 15)});
+                    if (chain > 1 && (batch + more) * chain >= size)
+                        continue; // full: can't be told
+                    open_ring(&driver, (struct driver_options){.size = size,
+                                                               .start = (uint16_t)(start % size | (start / size) << 15),
+                                                               .no_indirect = chain > 1});
                     next = driver.packed.next;
-                    head = driver_add_one(&driver, DRIVER_BUFFERS_AT, 72, 0);
+                    head = driver_add(&driver, pieces, chain, LAYOUT_DIRECT);
                     for (unsigned i = 1; i < batch + more; i++)
-                        driver_add_one(&driver, DRIVER_BUFFERS_AT, 72, 0);
+                        driver_add(&driver, pieces, chain, LAYOUT_DIRECT);
                     driver_publish(&driver);
                     first = driver.packed.ring[next];
                     found = driver.vq;
