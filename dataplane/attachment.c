@@ -138,13 +138,12 @@ static uint16_t packed_place(const struct virtqueue *vq)
 // descriptor last, and then the ring tells nothing: it gets a moment to come to its end.
 static bool resume(struct attachment *attachment, struct virtqueue *vq, uint16_t base, bool to_guest)
 {
-    while (!virtqueue_packed_resume(vq, base, to_guest)) {
-        if (attachment->looks == 0)
-            return false;
-        attachment->looks--;
+    for (; attachment->looks > 0; attachment->looks--) {
+        if (virtqueue_packed_resume(vq, base, to_guest, false))
+            return true;
         usleep(1000);
     }
-    return true;
+    return virtqueue_packed_resume(vq, base, to_guest, true);
 }
 
 // Where a packed ring goes on, once load_ring knows all else of it. The index

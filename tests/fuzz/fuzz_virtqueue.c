@@ -157,9 +157,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(virtqueue_arm(&from) || !from.armed);
 #ifdef FUZZ_VIRTQUEUE_PACKED
     // As after the daemon was killed: where the rings stand is to be seen in them.
-    if (virtqueue_packed_resume(&from, (uint16_t)(from.next | from.wrap << 15), false))
+    if (virtqueue_packed_resume(&from, (uint16_t)(from.next | from.wrap << 15), false, data[2] & 1))
         must(from.next < from.size);
-    if (virtqueue_packed_resume(&to, (uint16_t)(data[2] % to.size | (data[3] << 8 & 0x8000)), true))
+    if (virtqueue_packed_resume(&to, (uint16_t)(data[2] % to.size | (data[3] << 8 & 0x8000)), true, data[3] & 1))
         must(to.next < to.size);
 #endif
     free(log.bits);

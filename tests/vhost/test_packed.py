@@ -213,7 +213,7 @@ class New(HostCase):
 
 class Lost(HostCase):
     def reconnect(self, slot: int, end: FrontEnd) -> None:
-        end.disconnect()  # or it is
+        end.disconnect()
         self.wait_link(slot, "down", "waiting for a front end")
         end.connect()
         end.negotiate()

@@ -38,7 +38,9 @@ struct driver_options {
     uint8_t hdr_len; // 0: 12
     uint16_t start;  // of both indices; of a packed ring modulo its size, the lap by its highest bit
     bool event_idx, no_indirect, mergeable, in_order;
-    bool last_first; // of a packed ring: the id that came back last is given out first, as Linux does; else any
+    // Which of the free ids a packed ring's driver gives out: any, what came back last (as Linux does) or first (as
+    // DPDK does).
+    enum driver_ids { IDS_ANY, IDS_LAST, IDS_FIRST } ids;
     uint8_t offloads; // enum offload, as negotiated
     // Bytes of each of the buffer regions; 0: one of 1 MiB and one of 512 KiB.
     uint32_t buffers[DRIVER_REGIONS_MAX - 1];

@@ -89,9 +89,15 @@ uint16_t driver_packed_add(struct driver *driver, const struct driver_piece *pie
         pieces = &table;
     }
     // Any of the free ones: ids say nothing of the order.
-    pick = driver->options.last_first ? packed->id_count - 1 : packed->next * 7 % packed->id_count;
+    pick = driver->options.ids == IDS_LAST    ? packed->id_count - 1
+           : driver->options.ids == IDS_FIRST ? 0
+                                              : packed->next * 7 % packed->id_count;
     id = packed->ids[pick];
-    packed->ids[pick] = packed->ids[--packed->id_count];
+    packed->id_count--;
+    if (driver->options.ids == IDS_FIRST)
+        memmove(packed->ids, packed->ids + 1, packed->id_count * sizeof(*packed->ids));
+    else
+        packed->ids[pick] = packed->ids[packed->id_count];
     driver->chain_descs[id] = (uint16_t)needed;
     driver->free_count -= needed;
     for (unsigned i = 0; i < needed; i++) {

@@ -231,7 +231,7 @@ static void test_resume_rubbish(void **state)
         for (uint32_t i = 0; i < driver.size; i++)
             driver.packed.ring[i] = random_desc(&dice, dice_below(&dice, 2), VRING_DESC_F_WRITE);
         lost += !virtqueue_packed_resume(vq, (uint16_t)(dice_below(&dice, driver.size) | dice_below(&dice, 2) << 15),
-                                         dice_below(&dice, 2));
+                                         dice_below(&dice, 2), dice_below(&dice, 2));
         assert_true(vq->next < vq->size);
         driver_close(&driver);
     }
