@@ -204,6 +204,15 @@ enum transmit_stop virtqueue_target_put(struct target *target, const struct burs
 enum transmit_stop virtqueue_target_put_both(struct target *target, struct target *tap, const struct burst *burst,
                                              const struct frame *frame, struct tap_count *counts);
 
+// Prefetches the rest of a long frame that comes soon, in case it gets the plain slot that stands that far ahead.
+static inline void target_prefetch(const struct target *target, const struct frame *frame)
+{
+    uint32_t at = target->taken + VIRTQUEUE_PREFETCH_AHEAD;
+
+    if (likely(at < target->prepared))
+        virtqueue_prefetch_rest(frame->data, target->slots[at].host, frame->data_len);
+}
+
 static inline void tap_count_stop(struct tap_count *tap, enum transmit_stop stop, uint32_t len)
 {
     tap->offered++;
@@ -251,6 +260,10 @@ transmit_body(struct virtqueue *vq, bool packed, struct virtqueue *tap_vq, bool 
         const struct frame_offload *offload = offloads ? &frame->offload : NULL;
         bool tap_takes = true;
 
+        // With a tap it gains nothing: there the stores' traffic is the limit.
+        if (tap_vq == NULL && done + VIRTQUEUE_PREFETCH_AHEAD < count &&
+            frame[VIRTQUEUE_PREFETCH_AHEAD].len > VIRTQUEUE_PREFETCH_LONG)
+            target_prefetch(&target, &frame[VIRTQUEUE_PREFETCH_AHEAD]);
         if (offloads) {
             if (unlikely((offload->wants & ~vq->offloads) != 0)) {
                 *stop = TRANSMIT_OFFLOAD;
