@@ -23,7 +23,7 @@ SPLIT, PACKED = Variant("split", False), Variant("packed", False)
 
 def series(*mpps: float, cycles: float | None = None, idle: float = 0.5, waited: float = 0.0, **stages: float) -> Series:
     """One turn of one window for each figure."""
-    return Series([Turn([one], [], [idle], cycles, dict(stages), waited) for one in mpps])
+    return Series([Turn([one], [], [idle], cycles, dict(stages), waited, number) for number, one in enumerate(mpps)])
 
 
 def table(found: list[dict]) -> str:
@@ -65,6 +65,41 @@ class Figures(unittest.TestCase):
         # Without cycles there is nothing else to go by.
         found = self.one(series(13, idle=0.0), series(10))
         self.assertEqual((False, "mpps"), (found["floor_met"], found["floor_by"]))
+
+    def test_cpus_that_move(self) -> None:
+        """Where a line takes several times as long from one turn to the next, only turns of one kind are compared."""
+        ours, peer = series(40, 20, 18, 20, 41), series(20, 8, 8, 8, 19)
+        for turn, ns in zip(ours.turns + peer.turns, (40, 190, 200, 181, 44, 41, 42, 195, 185, 39)):
+            turn.line_ns = float(ns)
+        near, far = results("wire", "64", False, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})
+        self.assertEqual({"median": 42.0, "min": 40.0, "max": 44.0}, near["patchbay"]["line_ns"])
+        self.assertEqual([40, 41], near["patchbay"]["windows"])
+        self.assertEqual({"median": 2.079, "min": 2.0, "max": 2.158}, near["ratio"]["mpps"])
+        self.assertEqual({"median": 2.375, "min": 2.25, "max": 2.5}, far["ratio"]["mpps"])
+        text = table([near, far])
+        self.assertRegex(text, r"split +42 ")
+        self.assertRegex(text, r"split +190 ")
+        # One that moved while it was measured belongs to none.
+        ours.turns[0].line_ns = None
+        self.assertEqual([41], results("wire", "64", False, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})[0]["patchbay"]["windows"])
+        # A kind that only one of them met can't be compared.
+        for turn in peer.turns:
+            turn.line_ns = 40.0
+        self.assertEqual(1, len(results("wire", "64", False, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})))
+
+    def test_how_far_the_cpus_are(self) -> None:
+        program = Path(os.environ["PATCHBAY_BUILD"]) / "tools" / "bench" / "patchbay-line-ns"
+        available = sorted(os.sched_getaffinity(0))
+        if len(available) < 2:
+            self.skipTest("one CPU")
+        words = [str(program), str(available[0]), str(available[-1])]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        self.assertGreater(float(done.stdout), 1)
+        for wrong, code, says in ((["0", "0"], 2, "different"), (["0"], 2, "usage"), (["0", "x"], 2, "usage"), (["0", "1000"], 3, "CPU 1000")):
+            done = subprocess.run([str(program), *wrong], capture_output=True, text=True, timeout=60)
+            self.assertEqual(code, done.returncode, wrong)
+            self.assertIn(says, done.stderr)
 
     def test_disturbed(self) -> None:
         found = self.one(series(13, waited=0.5), series(10))

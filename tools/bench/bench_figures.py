@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 WAITED_MAX = 0.02
 # Below this share of idle loops the generator itself may be what limits.
 GENERATOR_IDLE_MIN = 0.02
+# Turns belong together if a cache line took about as long between the two CPUs; from class to class it takes this many
+# times as long. On a virtual machine they share a cache now and don't a minute later.
+LINE_STEP = 1.6
 # The design's floors and goals as ratios to an untapped testpmd, for every kind of ring and payload.
 TARGETS = {
     ("wire", "64"): (1.35, 1.5), ("wire", "512"): (2.0, 2.4), ("wire", "1518"): (2.5, 3.0),
@@ -37,6 +40,8 @@ class Turn:
     cycles: float | None = None
     stages: dict[str, float] = field(default_factory=dict)  # cycles a frame
     waited: float = 0.0
+    number: int = 0  # neighbours of other devices have the same
+    line_ns: float | None = None  # from one CPU's cache to the other's; None: unknown, or not the same all the time
 
 
 @dataclass
@@ -45,6 +50,14 @@ class Series:
     turns: list[Turn] = field(default_factory=list)
     repeats: int = 0
     problem: str | None = None
+
+    def within(self, low: float, high: float) -> Series:
+        """Only the turns in which a line took so long."""
+        return Series([turn for turn in self.turns if turn.line_ns is not None and low <= turn.line_ns <= high], self.repeats, self.problem)
+
+    def neighbours(self, other: Series) -> list[tuple[Turn, Turn]]:
+        theirs = {turn.number: turn for turn in other.turns if turn.windows}
+        return [(turn, theirs[turn.number]) for turn in self.turns if turn.windows and turn.number in theirs]
 
     def measured(self) -> bool:
         return self.problem is None and any(turn.windows for turn in self.turns)
@@ -74,6 +87,8 @@ class Series:
             result["tap_mpps"] = round(statistics.median(tap), 3)
         if stages := self.stages():
             result["stages"] = stages
+        if lines := [turn.line_ns for turn in self.turns if turn.line_ns is not None]:
+            result["line_ns"] = _spread(lines)
         return result
 
     def stages(self) -> dict[str, float]:
@@ -94,7 +109,7 @@ def compare(ours: Series, other: Series) -> dict | None:
     same machine, which on a virtual one changes from minute to minute."""
     if not ours.measured() or not other.measured():
         return None
-    pairs = [(a, b) for a, b in zip(ours.turns, other.turns) if a.windows and b.windows]
+    pairs = ours.neighbours(other)
     mpps = _spread([statistics.median(a.windows) / statistics.median(b.windows) for a, b in pairs
                     if statistics.median(b.windows) > 0])
     cycles = _spread([b.cycles / a.cycles for a, b in pairs if a.cycles and b.cycles])
@@ -115,30 +130,54 @@ def verdict(ratio: dict, floor: float, ours: Series, other: Series, spread: bool
     return False, by
 
 
+def _line_classes(series: list[Series]) -> list[tuple[float, float]]:
+    """How long a line took, as (shortest, longest) of each class of turns."""
+    classes: list[tuple[float, float]] = []
+    for ns in sorted(turn.line_ns for one in series for turn in one.turns if turn.line_ns is not None):
+        if classes and ns <= LINE_STEP * classes[-1][1]:
+            classes[-1] = (classes[-1][0], ns)
+        else:
+            classes.append((ns, ns))
+    return classes
+
+
+def _by_line(series: dict[tuple[str, Variant], Series], variant: Variant) -> list[dict[tuple[str, Variant], Series]]:
+    """The turns of each class in which the devices can be compared; all of them, if that is none."""
+    parts = []
+    for low, high in _line_classes(list(series.values())):
+        part = {key: one.within(low, high) for key, one in series.items()}
+        ours, peer = part["patchbay", variant], part.get(("testpmd", variant))
+        if ours.neighbours(peer if peer is not None else ours):
+            parts.append(part)
+    return parts or [series]
+
+
 def results(case: str, size: str, touch: bool, series: dict[tuple[str, Variant], Series]) -> list[dict]:
-    """One result a variant of a point."""
-    found = []
-    for variant in dict.fromkeys(variant for _, variant in series):
-        ours, peer = series["patchbay", variant], series.get(("testpmd", variant))
-        result: dict = {"case": case, "size": size, "touch": touch, "ring": variant.ring, "mergeable": variant.mergeable}
-        if peer is not None:
-            result["testpmd"] = peer.summary()
-        result["patchbay"] = ours.summary()
-        ratio = compare(ours, peer) if peer is not None else None
-        if ratio is not None:
-            result["ratio"] = ratio
-            if (case, size) in TARGETS:
-                floor, goal = TARGETS[case, size]
-                met, by = verdict(ratio, floor, ours, peer)
-                result |= {"floor": floor, "goal": goal, "floor_met": met, "floor_by": by}
-        split = series.get(("patchbay", Variant("split", variant.mergeable)))
-        if variant.ring == "packed" and split is not None:
-            against = compare(ours, split)
-            if against is not None:
-                met, by = verdict(against, 1.0, ours, split, spread=True)
-                result["packed_to_split"] = against | {"at_least": met, "by": by}
-        found.append(result)
-    return found
+    """One result a variant of a point; one more for each other way that the two CPUs stood to each other meanwhile."""
+    return [_result(case, size, touch, variant, part) for variant in dict.fromkeys(variant for _, variant in series)
+            for part in _by_line(series, variant)]
+
+
+def _result(case: str, size: str, touch: bool, variant: Variant, series: dict[tuple[str, Variant], Series]) -> dict:
+    ours, peer = series["patchbay", variant], series.get(("testpmd", variant))
+    result: dict = {"case": case, "size": size, "touch": touch, "ring": variant.ring, "mergeable": variant.mergeable}
+    if peer is not None:
+        result["testpmd"] = peer.summary()
+    result["patchbay"] = ours.summary()
+    ratio = compare(ours, peer) if peer is not None else None
+    if ratio is not None:
+        result["ratio"] = ratio
+        if (case, size) in TARGETS:
+            floor, goal = TARGETS[case, size]
+            met, by = verdict(ratio, floor, ours, peer)
+            result |= {"floor": floor, "goal": goal, "floor_met": met, "floor_by": by}
+    split = series.get(("patchbay", Variant("split", variant.mergeable)))
+    if variant.ring == "packed" and split is not None:
+        against = compare(ours, split)
+        if against is not None:
+            met, by = verdict(against, 1.0, ours, split, spread=True)
+            result["packed_to_split"] = against | {"at_least": met, "by": by}
+    return result
 
 
 def failed(result: dict, want_peer: bool) -> bool:

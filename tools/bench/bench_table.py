@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench_figures import GENERATOR_IDLE_MIN, WAITED_MAX
 
 TITLES = {"wire": "wire", "tap": "wire+tap", "bump": "wire+bump", "nic-rx": "NIC→vhost", "nic-tx": "vhost→NIC"}
-HEADER = ["case", "size", "payload", "ring", "testpmd Mpps", "Patchbay Mpps", "ratio", "floor", "cyc/frame t", "cyc/frame P",
+HEADER = ["case", "size", "payload", "ring", "line ns", "testpmd Mpps", "Patchbay Mpps", "ratio", "floor", "cyc/frame t", "cyc/frame P",
           "packed/split"]
 LEFT = 4  # columns of words
 
@@ -28,6 +28,10 @@ def _spread(ratio: dict | None) -> str:
     return "–" if ratio is None else f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
 
 
+def _line(summary: dict) -> str:
+    return f"{summary['line_ns']['median']:.0f}" if "line_ns" in summary else "–"
+
+
 def _by(by: str) -> str:
     return " c" if by == "cycles" else ""
 
@@ -47,7 +51,7 @@ def row(result: dict) -> list[str]:
         packed = "not measured"
     size = "IMIX" if result["size"] == "imix" else f"{result['size']} B"
     return [TITLES[result["case"]], size, "touched" if result["touch"] else "untouched",
-            result["ring"] + (", mergeable" if result["mergeable"] else ""), peer, ours,
+            result["ring"] + (", mergeable" if result["mergeable"] else ""), _line(result["patchbay"]), peer, ours,
             _spread(result["ratio"]["mpps"] if "ratio" in result else None), floor, peer_cycles, our_cycles, packed]
 
 
@@ -69,5 +73,7 @@ def print_table(results: list[dict]) -> None:
         print("* the generator had nothing to spare: compare cycles a frame")
     if any("~" in text for text in cells):
         print("~ other programs ran on these CPUs, also when it was repeated: no verdict where it isn't reached")
+    if "line ns" in (rows[0][i] for i in kept):
+        print("line ns: how long a cache line took from one of the two CPUs to the other; where that changed, a line for each")
     if any(text.endswith((" c", " c LESS", " c ?")) for text in cells):
         print("c by cycles a frame, since the generator had nothing to spare")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from bench_devices import Setup
-from bench_figures import WAITED_MAX, Series, Turn, Variant, results
+from bench_figures import LINE_STEP, WAITED_MAX, Series, Turn, Variant, results
 from bench_machine import NotMeasured, Watch, dpdk_forget, end, spawn
 
 RING = 256
@@ -75,6 +75,18 @@ def stop(pid: int) -> None:
             time.sleep(0.001)
 
 
+def line_ns(args: Any) -> float | None:
+    """How long a cache line takes between the device's and the generator's CPU, which are idle now."""
+    if args.line_ns is None:
+        return None
+    try:
+        done = subprocess.run([args.line_ns, str(args.dut_core), str(args.generator_core)], capture_output=True, text=True,
+                              timeout=STOP_S, check=True, stdin=subprocess.DEVNULL)
+        return float(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
 class Runner:
     """A device that is up with its generator. Between turns the device is stopped and the generator waits."""
 
@@ -127,7 +139,7 @@ class Runner:
     def turn(self) -> Turn:
         """Wakes the device, measures and puts it to rest. The device's own figures are asked for while nothing is sent: they
         are of the windows with their warm-ups and nothing else."""
-        turn = Turn()
+        turn, line = Turn(), line_ns(self._args)
         port, rate = {"nic-tx": ("a", "tx_mpps")}.get(self._point.case, ("b", "rx_mpps"))
         self._continue()
         first, watch = self.device.work(), Watch(self._generator.pid, self.device.pid)
@@ -142,6 +154,9 @@ class Runner:
                 turn.tap.append(ports["mon"]["rx_mpps"])
         turn.waited, last = watch.waited(), self.device.work()
         stop(self.device.pid)
+        line_after = line_ns(self._args)
+        if line is not None and line_after is not None and max(line, line_after) <= LINE_STEP * min(line, line_after):
+            turn.line_ns = round((line + line_after) / 2, 1)
         if max(turn.windows) == 0:
             raise NotMeasured("no frame came through")
         check_length(self._point.case, self._point.size, self._received)
@@ -190,9 +205,12 @@ def take_turns(args: Any, point: Point, huge: bool, group: dict[tuple[str, Varia
                 except (NotMeasured, OSError, ValueError, subprocess.SubprocessError) as error:
                     fail(key, error)
         for _ in range(args.turns):
+            number = max(len(series.turns) for series in group.values())
             for key, runner in list(runners.items()):
                 try:
-                    group[key].turns.append(runner.undisturbed_turn(group[key]))
+                    turn = runner.undisturbed_turn(group[key])
+                    turn.number = number
+                    group[key].turns.append(turn)
                 except (NotMeasured, OSError, ValueError, subprocess.SubprocessError) as error:
                     fail(key, error)
 

@@ -25,8 +25,8 @@
 #include <rte_ethdev.h>
 #include <rte_launch.h>
 
-#include "rate.h"
 #include "ring.h"
+#include "touch.h"
 #include "traffic.h"
 
 enum { POLL_MS = 5, REQUEST_US = 500 };
@@ -330,6 +330,7 @@ static int rate_setup(struct rate *rate, struct traffic *t)
         if ((rx_mask & 1u << i) != 0)
             rate->rx[rate->rx_count++] = &t->ports[i];
     }
+    touch_init();
     rate->snapshots = calloc(config->on_request ? 2 * config->windows : config->windows + 1, sizeof(*rate->snapshots));
     return rate->snapshots == NULL ? -1 : 0;
 }

@@ -12,7 +12,7 @@
 
 #include "front.h"
 #include "queue.h"
-#include "rate.h"
+#include "touch.h"
 #include "traffic.h"
 
 enum {
