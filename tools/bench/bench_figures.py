@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 # A turn in which a worker waited longer than this share for its CPU is repeated.
 WAITED_MAX = 0.02
-# Below this share of idle loops the generator itself may be what limits.
-GENERATOR_IDLE_MIN = 0.02
+# Below this share of idle loops the generator itself may be what limits; where a device limits, there are 10 % and more.
+GENERATOR_IDLE_MIN = 0.05
 # Turns belong together if a cache line took about as long between the two CPUs; from class to class it takes this many
 # times as long. On a virtual machine they share a cache now and don't a minute later.
 LINE_STEP = 1.6
