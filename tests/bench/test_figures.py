@@ -82,10 +82,31 @@ class Figures(unittest.TestCase):
         # One that moved while it was measured belongs to none.
         ours.turns[0].line_ns = None
         self.assertEqual([41], results("wire", "64", False, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})[0]["patchbay"]["windows"])
-        # A kind that only one of them met can't be compared.
+        # Kinds that only one of them met can't be compared: nothing is said, and nothing is proven.
         for turn in peer.turns:
             turn.line_ns = 40.0
-        self.assertEqual(1, len(results("wire", "64", False, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})))
+        for turn in ours.turns:
+            turn.line_ns = 190.0
+        for case in (None, 190.0):
+            ours.turns[0].line_ns = case
+            found = results("wire", "64", False, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})
+            self.assertEqual([(True, None)], [(one["no_neighbours"], one["floor_met"]) for one in found])
+            self.assertNotIn("ratio", found[0])
+            self.assertTrue(failed(found[0], True))
+            self.assertIn("1.35 ?", table(found))
+        # A few more that were in between don't join both kinds.
+        ours, peer = series(*[20] * 5), series(*[10] * 5)
+        for turn, ns in zip(ours.turns + peer.turns, (40, 60, 75, 110, 190) * 2):
+            turn.line_ns = float(ns)
+        self.assertEqual([3, 2], [one["ratio"]["pairs"] for one in results("wire", "64", False, {("testpmd", SPLIT): peer, ("patchbay", SPLIT): ours})])
+
+    def test_packed_and_split_at_other_times(self) -> None:
+        packed, split = series(20, 10), series(21, 9)
+        for turn, ns in zip(packed.turns + split.turns, (190, 40, 40, 190)):
+            turn.line_ns = float(ns)
+        found = results("wire", "64", False, {("patchbay", SPLIT): split, ("patchbay", PACKED): packed})
+        self.assertEqual([None, None], [one["packed_to_split"]["at_least"] for one in found if one["ring"] == "packed"])
+        self.assertIn("no neighbours", table(found))
 
     def test_how_far_the_cpus_are(self) -> None:
         program = Path(os.environ["PATCHBAY_BUILD"]) / "tools" / "bench" / "patchbay-line-ns"
@@ -96,7 +117,7 @@ class Figures(unittest.TestCase):
         done = subprocess.run(words, capture_output=True, text=True, timeout=60)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
         self.assertGreater(float(done.stdout), 1)
-        for wrong, code, says in ((["0", "0"], 2, "different"), (["0"], 2, "usage"), (["0", "x"], 2, "usage"), (["0", "1000"], 3, "CPU 1000")):
+        for wrong, code, says in ((["0", "0"], 2, "different"), (["0"], 2, "usage"), (["0", "x"], 2, "usage"), ([str(available[0]), "1000"], 3, "CPU 1000")):
             done = subprocess.run([str(program), *wrong], capture_output=True, text=True, timeout=60)
             self.assertEqual(code, done.returncode, wrong)
             self.assertIn(says, done.stderr)

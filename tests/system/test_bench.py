@@ -48,17 +48,23 @@ class Bench(Case):
         out, said = process.communicate(timeout=240)
         self.assertEqual(process.returncode, 0, said)
         report: dict[str, Any] = json.loads(out)
-        self.assertEqual([(one["case"], one["ring"]) for one in report["results"]],
-                         [(case, ring) for case in ("wire", "bump") for ring in ("split", "packed")])
+        points = [(case, ring) for case in ("wire", "bump") for ring in ("split", "packed")]
+        # A virtual machine's CPUs may have moved in between: then each way has its own result.
+        self.assertEqual(list(dict.fromkeys((one["case"], one["ring"]) for one in report["results"])), points)
+        windows = dict.fromkeys(points, 0)
         for one in report["results"]:
             for name in ("testpmd", "patchbay"):
-                self.assertEqual(len(one[name].get("windows", [])), 2, one)
+                self.assertIn(len(one[name].get("windows", [])), (1, 2), one)
                 self.assertGreater(one[name]["min"], 0, one)
                 self.assertGreater(one[name]["cycles_per_frame"], 0, one)
+            windows[one["case"], one["ring"]] += len(one["patchbay"]["windows"])
             stages = one["patchbay"]["stages"]
             self.assertLessEqual({"receive", "copy", "complete"}, set(stages))
-            self.assertGreater(one["ratio"]["mpps"]["median"], 0)
+            if "no_neighbours" not in one:
+                self.assertGreater(one["ratio"]["mpps"]["median"], 0)
             self.assertEqual("packed_to_split" in one, one["ring"] == "packed")
+        for point, count in windows.items():
+            self.assertIn(count, (1, 2), point)
         self.assertEqual(list(self.directory.iterdir()), [], "left behind")
 
     def test_interrupted(self) -> None:

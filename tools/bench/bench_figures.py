@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 WAITED_MAX = 0.02
 # Below this share of idle loops the generator itself may be what limits; where a device limits, there are 10 % and more.
 GENERATOR_IDLE_MIN = 0.05
-# Turns belong together if a cache line took about as long between the two CPUs; from class to class it takes this many
-# times as long. On a virtual machine they share a cache now and don't a minute later.
-LINE_STEP = 1.6
+# Turns belong together if a cache line took about as long between the two CPUs: less than this many times as long as in
+# the shortest of them. On a virtual machine they share a cache now and don't a minute later.
+LINE_STEP = 2.0
 # The design's floors and goals as ratios to an untapped testpmd, for every kind of ring and payload.
 TARGETS = {
     ("wire", "64"): (1.35, 1.5), ("wire", "512"): (2.0, 2.4), ("wire", "1518"): (2.5, 3.0),
@@ -113,13 +113,15 @@ def compare(ours: Series, other: Series) -> dict | None:
     mpps = _spread([statistics.median(a.windows) / statistics.median(b.windows) for a, b in pairs
                     if statistics.median(b.windows) > 0])
     cycles = _spread([b.cycles / a.cycles for a, b in pairs if a.cycles and b.cycles])
-    return None if mpps is None else {"mpps": mpps, "cycles": cycles}
+    return None if mpps is None else {"mpps": mpps, "cycles": cycles, "pairs": len(pairs)}
 
 
 def verdict(ratio: dict, floor: float, ours: Series, other: Series, spread: bool = False) -> tuple[bool | None, str]:
     """Whether the ratio reaches the floor, and by which figure that was said. Where the generator has nothing to spare
     frames a second say how fast it is, so there cycles a frame decide. None: disturbed; or, with spread, some rounds
     reach it."""
+    pairs = ours.neighbours(other)
+    ours, other = Series([turn for turn, _ in pairs]), Series([turn for _, turn in pairs])
     by = "mpps"
     if ratio["mpps"]["median"] < floor and ours.limited() and ratio["cycles"] is not None:
         by = "cycles"
@@ -134,37 +136,48 @@ def _line_classes(series: list[Series]) -> list[tuple[float, float]]:
     """How long a line took, as (shortest, longest) of each class of turns."""
     classes: list[tuple[float, float]] = []
     for ns in sorted(turn.line_ns for one in series for turn in one.turns if turn.line_ns is not None):
-        if classes and ns <= LINE_STEP * classes[-1][1]:
+        if classes and ns < LINE_STEP * classes[-1][0]:
             classes[-1] = (classes[-1][0], ns)
         else:
             classes.append((ns, ns))
     return classes
 
 
-def _by_line(series: dict[tuple[str, Variant], Series], variant: Variant) -> list[dict[tuple[str, Variant], Series]]:
-    """The turns of each class in which the devices can be compared; all of them, if that is none."""
-    parts = []
-    for low, high in _line_classes(list(series.values())):
-        part = {key: one.within(low, high) for key, one in series.items()}
-        ours, peer = part["patchbay", variant], part.get(("testpmd", variant))
-        if ours.neighbours(peer if peer is not None else ours):
-            parts.append(part)
-    return parts or [series]
+def _by_line(series: dict[tuple[str, Variant], Series], variant: Variant) -> list[tuple[dict[tuple[str, Variant], Series], bool]]:
+    """The turns of each class in which the devices can be compared. All of them, if it is unknown how long a line took; if
+    no two neighbours had it alike, all of them and False."""
+    ours, peer = series["patchbay", variant], series.get(("testpmd", variant))
+    both = [ours] if peer is None else [ours, peer]
+    classes = _line_classes(both)
+    if not classes or not all(one.measured() for one in both):
+        return [(series, True)]
+    parts = [{key: one.within(low, high) for key, one in series.items()} for low, high in classes]
+    alike = [(part, True) for part in parts if part["patchbay", variant].neighbours(part[("testpmd" if peer is not None else "patchbay", variant)])]
+    return alike or [(series, False)]
 
 
 def results(case: str, size: str, touch: bool, series: dict[tuple[str, Variant], Series]) -> list[dict]:
     """One result a variant of a point; one more for each other way that the two CPUs stood to each other meanwhile."""
-    return [_result(case, size, touch, variant, part) for variant in dict.fromkeys(variant for _, variant in series)
-            for part in _by_line(series, variant)]
+    found = []
+    for variant in dict.fromkeys(variant for _, variant in series):
+        split = series.get(("patchbay", Variant("split", variant.mergeable)))
+        found += [_result(case, size, touch, variant, part, alike, split is not None and split.measured())
+                  for part, alike in _by_line(series, variant)]
+    return found
 
 
-def _result(case: str, size: str, touch: bool, variant: Variant, series: dict[tuple[str, Variant], Series]) -> dict:
+def _result(case: str, size: str, touch: bool, variant: Variant, series: dict[tuple[str, Variant], Series], alike: bool,
+            split_measured: bool) -> dict:
     ours, peer = series["patchbay", variant], series.get(("testpmd", variant))
     result: dict = {"case": case, "size": size, "touch": touch, "ring": variant.ring, "mergeable": variant.mergeable}
     if peer is not None:
         result["testpmd"] = peer.summary()
     result["patchbay"] = ours.summary()
-    ratio = compare(ours, peer) if peer is not None else None
+    ratio = compare(ours, peer) if peer is not None and alike else None
+    if not alike and ours.measured():
+        result["no_neighbours"] = True
+        if (case, size) in TARGETS:
+            result |= {"floor": TARGETS[case, size][0], "goal": TARGETS[case, size][1], "floor_met": None, "floor_by": "mpps"}
     if ratio is not None:
         result["ratio"] = ratio
         if (case, size) in TARGETS:
@@ -173,10 +186,12 @@ def _result(case: str, size: str, touch: bool, variant: Variant, series: dict[tu
             result |= {"floor": floor, "goal": goal, "floor_met": met, "floor_by": by}
     split = series.get(("patchbay", Variant("split", variant.mergeable)))
     if variant.ring == "packed" and split is not None:
-        against = compare(ours, split)
+        against = compare(ours, split) if alike else None
         if against is not None:
             met, by = verdict(against, 1.0, ours, split, spread=True)
             result["packed_to_split"] = against | {"at_least": met, "by": by}
+        elif ours.measured() and split_measured:
+            result["packed_to_split"] = {"at_least": None, "by": None}
     return result
 
 

@@ -45,7 +45,7 @@ def row(result: dict) -> list[str]:
         floor += _by(result["floor_by"])
     if "packed_to_split" in result:
         against = result["packed_to_split"]
-        packed = _spread(against[against["by"]]) + _by(against["by"])
+        packed = "no neighbours" if against["by"] is None else _spread(against[against["by"]]) + _by(against["by"])
         packed += {True: "", False: " LESS", None: " ?"}[against["at_least"]]
     elif result["ring"] == "packed":
         packed = "not measured"
@@ -74,6 +74,7 @@ def print_table(results: list[dict]) -> None:
     if any("~" in text for text in cells):
         print("~ other programs ran on these CPUs, also when it was repeated: no verdict where it isn't reached")
     if "line ns" in (rows[0][i] for i in kept):
-        print("line ns: how long a cache line took from one of the two CPUs to the other; where that changed, a line for each")
+        print("line ns: how long a cache line took from one of the two CPUs to the other; where that changed, a line for each; "
+              "without ratio: no two neighbours had it alike")
     if any(text.endswith((" c", " c LESS", " c ?")) for text in cells):
         print("c by cycles a frame, since the generator had nothing to spare")

@@ -155,7 +155,7 @@ class Runner:
         turn.waited, last = watch.waited(), self.device.work()
         stop(self.device.pid)
         line_after = line_ns(self._args)
-        if line is not None and line_after is not None and max(line, line_after) <= LINE_STEP * min(line, line_after):
+        if line is not None and line_after is not None and max(line, line_after) < LINE_STEP * min(line, line_after):
             turn.line_ns = round((line + line_after) / 2, 1)
         if max(turn.windows) == 0:
             raise NotMeasured("no frame came through")

@@ -19,7 +19,7 @@ static const char usage[] =
     "usage: patchbay-line-ns CPU CPU\n"
     "Prints how many nanoseconds a cache line takes from one CPU's cache to the other's: the median of 51 rounds of "
     "100\n"
-    "exchanges of one word between two busy threads. About 20 within a core, 30 to 60 within a shared cache, over 100\n"
+    "exchanges of one word between two busy threads. About 20 within a core, 30 to 70 within a shared cache, over 100\n"
     "between caches.\n"
     "Exit: 0 done, 2 usage, 3 a CPU isn't there or can't be used.\n";
 
@@ -108,6 +108,7 @@ int main(int argc, char **argv)
     r = pthread_attr_setaffinity_np(&attr, sizeof(there), &there);
     if (r == 0)
         r = pthread_create(&thread, &attr, peer, NULL);
+    pthread_attr_destroy(&attr);
     if (r != 0) {
         errno = r;
         err(EXIT_SETUP, "CPU %s", argv[2]);

@@ -20,7 +20,6 @@ enum {
     HEADER = 12,         // bytes of struct virtio_net_hdr_v1
     FRAME_AT = 2 * LINE, // where in a buffer the frame begins; its header stands right before
     PAGE_HUGE = 2 * 1024 * 1024,
-    ETH_LEN = 14,
     AHEAD = 2, // frames that are fetched before they are touched
 };
 
@@ -171,7 +170,7 @@ unsigned ring_receive(struct port *port, unsigned burst, bool touch, uint64_t *b
         number = q->buffer_of[queue_take(q, &len)];
         len = frame_room(len);
         *bytes += len;
-        ring->sum += touch_read(buffer_frame(number), touch ? len : ETH_LEN);
+        ring->sum += touch ? touch_read(buffer_frame(number), len) : touch_header(buffer_frame(number));
         fifo_push(memory.home[number], number);
     }
     receive_refill(ring);
@@ -200,7 +199,7 @@ unsigned ring_forward(struct port *from, struct port *to, unsigned burst, uint64
         len = frame_room(len);
         *bytes += len;
         // An appliance looks at the Ethernet header, and the virtio header is its own.
-        from->ring->sum += touch_read(buffer_frame(number), ETH_LEN);
+        from->ring->sum += touch_header(buffer_frame(number));
         memset(buffer_frame(number) - HEADER, 0, HEADER);
         buffer_put(tx, number, len, 0);
     }

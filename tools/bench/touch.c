@@ -39,8 +39,13 @@ BODY uint64_t read_body(const uint8_t *from, uint32_t len)
         memcpy(&word, from, 8);
         sum += word;
     }
-    for (; from < end; from++)
-        sum += *from;
+    if (from < end && len >= 8) { // what is left, with some that was read already
+        memcpy(&word, end - 8, 8);
+        sum += word;
+    } else {
+        for (; from < end; from++)
+            sum += *from;
+    }
     return sum;
 }
 
