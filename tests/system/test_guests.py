@@ -365,17 +365,50 @@ class Guests(Case):
             forth, back = tcp(self.a, guest, address, 1), tcp(guest, self.a, A, 1)
             checked_transfer(self.a, guest, address, 2)
             checked_transfer(guest, self.a, A, 2)
-            sending = begin_tcp(guest, self.a, A, 8) if "indirect_desc" in more else begin_tcp(self.a, guest, address, 8)
-            self.a.wait_until("netstat -tn | grep -q ':5201.*ESTABLISHED'")
-            self.daemon.kill9()
-            self.daemon.start()
-            resumes(self.a, address)
-            rate = finish_tcp(*sending)
-            self.daemon.wait_vif(name)
-            ping_all(self.a, address)
+            # A transmit ring in which nothing is free but what may be the rest of a chain tells nothing; TCP fills it so
+            # now and then while the daemon is away. Then that is said, and a restart of the driver helps.
+            chains, rate = "indirect_desc" in more, None
+            for _ in range(8 if chains else 1):
+                rate = self.kill_under_tcp(guest, number, chains)
+                if rate is not None:
+                    break
+                say(f"{name}: packed_index_lost, and its driver restarted")
+            assert rate is not None, f"{name}: eight times in a row it wasn't found where its rings stood"
             guest.check(f"ip addr del {address}/24 dev eth{number}")
             say(f"{name}: {forth:.0f} Mbit/s towards it, {back:.0f} from it, {rate:.0f} with the daemon killed meanwhile")
         guest.close()
+
+    def kill_under_tcp(self, guest: Guest, number: int, may_be_lost: bool) -> float | None:
+        """From the guest, or towards it. Returns Mbit/s; None if the place was lost, which then was said, and is mended."""
+        name, address = f"packed{number}", f"10.9.0.{20 + number}"
+        sending = begin_tcp(guest, self.a, A, 8) if may_be_lost else begin_tcp(self.a, guest, address, 8)
+        self.a.wait_until("netstat -tn | grep -q ':5201.*ESTABLISHED'")
+        self.daemon.kill9()
+        self.daemon.start()
+
+        def settled() -> Any:
+            status = self.daemon.vif_state(name)
+            assert status["state"] in ("up", "failed"), f"vif {name} is {status['state']}: {status['reason']}"
+            return status
+
+        status = wait_for(f"vif {name} goes on or is lost", settled, 40.0)
+        if status["state"] == "failed" and may_be_lost:
+            self.assertIn("packed_index_lost", status["reason"])
+            for process in sending:
+                process.stop()
+            device = guest.check(f"basename $(readlink -f /sys/class/net/eth{number}/device)").strip()
+            driver = "/sys/bus/virtio/drivers/virtio_net"
+            guest.check(f"echo {device} >{driver}/unbind; echo {device} >{driver}/bind; "
+                        f"ip link set eth{number} up; ip addr replace {address}/24 dev eth{number}")
+            self.daemon.wait_vif(name)
+            resumes(self.a, address)
+            ping_all(self.a, address)
+            return None
+        resumes(self.a, address)
+        rate = finish_tcp(*sending)
+        self.daemon.wait_vif(name)
+        ping_all(self.a, address)
+        return rate
 
 
 if __name__ == "__main__":
