@@ -174,16 +174,14 @@ def _result(case: str, size: str, touch: bool, variant: Variant, series: dict[tu
         result["testpmd"] = peer.summary()
     result["patchbay"] = ours.summary()
     ratio = compare(ours, peer) if peer is not None and alike else None
-    if not alike and ours.measured():
+    if not alike:
         result["no_neighbours"] = True
-        if (case, size) in TARGETS:
-            result |= {"floor": TARGETS[case, size][0], "goal": TARGETS[case, size][1], "floor_met": None, "floor_by": "mpps"}
     if ratio is not None:
         result["ratio"] = ratio
-        if (case, size) in TARGETS:
-            floor, goal = TARGETS[case, size]
-            met, by = verdict(ratio, floor, ours, peer)
-            result |= {"floor": floor, "goal": goal, "floor_met": met, "floor_by": by}
+    if (case, size) in TARGETS and (ratio is not None or not alike):
+        floor, goal = TARGETS[case, size]
+        met, by = verdict(ratio, floor, ours, peer) if ratio is not None else (None, "mpps")
+        result |= {"floor": floor, "goal": goal, "floor_met": met, "floor_by": by}
     split = series.get(("patchbay", Variant("split", variant.mergeable)))
     if variant.ring == "packed" and split is not None:
         against = compare(ours, split) if alike else None

@@ -17,10 +17,9 @@ enum { ROUNDS = 51, EXCHANGES = 100, SLOT = 128, EXIT_USAGE = 2, EXIT_SETUP = 3 
 
 static const char usage[] =
     "usage: patchbay-line-ns CPU CPU\n"
-    "Prints how many nanoseconds a cache line takes from one CPU's cache to the other's: the median of 51 rounds of "
-    "100\n"
-    "exchanges of one word between two busy threads. About 20 within a core, 30 to 70 within a shared cache, over 100\n"
-    "between caches.\n"
+    "Prints how many nanoseconds a cache line takes from one CPU's cache to the other's: the median of 51 rounds\n"
+    "of 100 exchanges of one word between two busy threads. About 20 within a core, 30 to 70 within a shared\n"
+    "cache, over 100 between caches.\n"
     "Exit: 0 done, 2 usage, 3 a CPU isn't there or can't be used.\n";
 
 // Odd: the peer's turn. Even: ours. Zero and below ends the peer.

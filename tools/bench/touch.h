@@ -5,6 +5,7 @@
 #ifndef BENCH_TOUCH_H
 #define BENCH_TOUCH_H
 
+#include <linux/if_ether.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -22,7 +23,7 @@ static inline uint64_t touch_header(const uint8_t *frame)
     uint64_t first, last;
 
     memcpy(&first, frame, sizeof(first));
-    memcpy(&last, frame + 14 - sizeof(last), sizeof(last));
+    memcpy(&last, frame + ETH_HLEN - sizeof(last), sizeof(last));
     return first + last;
 }
 
